@@ -1,0 +1,125 @@
+"""The sealed request: everything a worker needs to know about a job, and a hash that shows it was not changed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gnomon import atomic
+from gnomon.errors import InputError
+from gnomon.job import JobDir, JobStore
+
+SCHEMA_VERSION = 1
+
+
+class Frozen(BaseModel):
+    """Base of all models that go to disk: no unknown fields, no changes after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputFile(Frozen):
+    """One file under inputs/. A file that comes from a URL gets its hash when the worker has fetched it."""
+
+    name: str
+    sha256: str | None = None
+    size: int | None = None
+    url: str | None = None
+
+
+class Resources(Frozen):
+    """What the job may use. The worker's threads follow `cpus`; going over the others ends the attempt."""
+
+    cpus: int = Field(1, ge=1, le=4096)
+    mem_gb: float = Field(4.0, gt=0, le=100_000)
+    gpus: int = Field(0, ge=0, le=1024)
+    timeout_s: float = Field(3600.0, gt=0, le=30 * 86400)
+
+
+class Request(Frozen):
+    """request.json. `params` is the task's spec with every input replaced by its name under inputs/."""
+
+    schema_version: int = SCHEMA_VERSION
+    id: str
+    task: str
+    method: str
+    params: dict[str, Any]
+    inputs: tuple[InputFile, ...] = ()
+    resources: Resources = Resources()
+    seed: int = 0
+    site: str = "local"
+    label: str | None = None
+    max_attempts: int = Field(3, ge=1, le=100)
+    allow_private_urls: bool = False
+    created_at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    gnomon_version: str
+    seal: str | None = None
+
+    def compute_seal(self) -> str:
+        """sha256 of the canonical JSON of every other field."""
+        return hashlib.sha256(atomic.canonical_json(self.model_dump(exclude={"seal"}))).hexdigest()
+
+    def sealed(self) -> Request:
+        return self.model_copy(update={"seal": self.compute_seal()})
+
+
+def read(job: JobDir) -> Request:
+    """The request of a job, its seal checked.
+
+    Raises:
+        InputError: the file is absent, from a newer version, or was changed after sealing.
+    """
+    record = atomic.read_json(job.request)
+    if record is None:
+        raise InputError(f"{job.id} has no request.json", code="request_missing")
+    if record.get("schema_version", 0) > SCHEMA_VERSION:
+        raise InputError(
+            f"job {job.id} was written by a newer gnomon (schema {record['schema_version']})",
+            code="request_too_new",
+            fix="update gnomon on this machine",
+        )
+    request = Request.model_validate(record)
+    if request.seal != request.compute_seal():
+        raise InputError(
+            f"the request of job {job.id} was changed after it was sealed",
+            code="request_seal_broken",
+            fix="submit the job again; request.json is not meant to be edited",
+        )
+    return request
+
+
+class Draft:
+    """A job folder in the making. It becomes a job by one rename in `seal`, or leaves nothing behind."""
+
+    def __init__(self, store: JobStore, job_id: str) -> None:
+        self._store = store
+        self.id = job_id
+        store.folder.mkdir(parents=True, exist_ok=True)
+        self.path = store.folder / f".new-{job_id}-{os.getpid()}-{secrets.token_hex(3)}"
+        self.path.mkdir()
+        self.inputs.mkdir()
+
+    @property
+    def inputs(self) -> Path:
+        return self.path / "inputs"
+
+    def seal(self, request: Request) -> JobDir:
+        """Write the request, ask for the first attempt, and make the job visible."""
+        draft = JobDir(self.path)
+        atomic.write_json(draft.request, request.sealed().model_dump())
+        draft.request.chmod(0o444)
+        draft.add_attempt()
+        job = self._store.job(self.id)
+        self.path.rename(job.path)
+        atomic.sync_folder(self._store.folder)
+        return job
+
+    def discard(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)

@@ -1,0 +1,98 @@
+"""What every task's spec has in common: a frozen pydantic model, and inputs marked by their type.
+
+A spec is written once and becomes the CLI's flags, the REST schema and the JSON on disk. A field typed with an
+`Input` marker is staged by `gnomon.inputs` whatever the task; the task's code sees a path under inputs/.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from gnomon.errors import InputError
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Input:
+    """Marks a field (or the items of a list field) as a file: a local path, a file:// or an http(s):// URL."""
+
+    suffixes: tuple[str, ...] = ()
+    """Accepted file name endings, lower case with the dot; empty for any."""
+    max_bytes: int = 2 * GIB
+    argument: bool = False
+    """A positional argument on the command line instead of an option."""
+    companions: Callable[[Path], list[str]] | None = None
+    """Further files that a file refers to, as names relative to its folder (an OBJ's materials and textures)."""
+
+
+class TaskSpec(BaseModel):
+    """Base of all specs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: ClassVar[str]
+
+    method: str
+
+    @classmethod
+    def parse(cls, **values: Any) -> typing.Self:
+        """Build the spec, turning pydantic's complaint into an InputError that names field, value and remedy.
+
+        Raises:
+            InputError: code `field_unknown`, `field_missing` or `field_invalid`.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise _input_error(cls, error) from None
+
+
+def input_fields(spec: type[TaskSpec]) -> Iterator[tuple[str, Input, bool]]:
+    """(field name, its Input marker, whether it is a list) for every field that holds files."""
+    for name, info in spec.model_fields.items():
+        marker = next((extra for extra in info.metadata if isinstance(extra, Input)), None)
+        if marker is not None:
+            yield name, marker, False
+            continue
+        for item in _list_item_metadata(info):
+            if isinstance(item, Input):
+                yield name, item, True
+
+
+def _list_item_metadata(info: FieldInfo) -> tuple[Any, ...]:
+    for candidate in (info.annotation, *typing.get_args(info.annotation)):
+        if typing.get_origin(candidate) in (list, tuple):
+            item = typing.get_args(candidate)[0]
+            return typing.get_args(item)[1:] if typing.get_origin(item) is typing.Annotated else ()
+        if typing.get_origin(candidate) is typing.Annotated:
+            # Optional[Annotated[str, Input()]] keeps its marker one level down.
+            return ()
+    return ()
+
+
+def _input_error(spec: type[TaskSpec], error: ValidationError) -> InputError:
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0]) if first["loc"] else spec.task
+    known = ", ".join(spec.model_fields)
+    if first["type"] == "extra_forbidden":
+        return InputError(
+            f"{spec.task} has no field {field!r}", code="field_unknown", field=field, expected=f"one of: {known}"
+        )
+    if first["type"] == "missing":
+        return InputError(f"{spec.task} needs {field!r}", code="field_missing", field=field)
+    info = spec.model_fields.get(field)
+    return InputError(
+        f"{field}: {first['msg'].removeprefix('Value error, ')}",
+        code="field_invalid",
+        field=".".join(str(part) for part in first["loc"]) or None,
+        value=first.get("input"),
+        expected=info.description if info else None,
+    )
