@@ -1,8 +1,8 @@
 """Private virtual environments for methods that cannot share ours.
 
-A method whose packages clash with gnomon's (another NumPy, one exact Python), or whose licence keeps it out of our
-process, declares an `Environment`. It is built once under the cache, and its script runs there as a child process
-that talks in lines of text.
+A method whose packages clash with gnomon's (another NumPy, one exact Python), or whose licence keeps it out
+of our process, declares an `Environment`. It is built once under the cache, and its script runs there as a
+child process that talks in lines of text.
 
     <root>/envs/<name>-<hash>/      hash of the requirements and the Python version
         venv/                       the virtual environment

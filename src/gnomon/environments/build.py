@@ -26,11 +26,11 @@ REPORTED = ("Collecting ", "Downloading ", "Building ", "Installing collected", 
 def install(env: Environment, root: Path, *, report: Callable[[str], None]) -> Path:
     """Build `env` below the cache folder `root`, unless it is ready, and return its folder.
 
-    `report` gets lines for a person who waits. Another process that builds the same environment is waited for, and
-    what it built is used. What an interrupted attempt left is thrown away first.
+    `report` gets lines for a person who waits. If another process builds the same environment, it is waited
+    for, and what it built is used. What an interrupted attempt left is thrown away first.
 
-    Raises MissingError: `wrong_python`, `disk_full`, `install_failed` (pip's last lines are in the message, all of
-    them in the log it names) or `no_file_locks`.
+    Raises MissingError: `wrong_python`, `disk_full`, `install_failed` (pip's last lines are in the message,
+    all of them in the log it names) or `no_file_locks`.
     """
     folder = path(env, root)
     with exclusive(_lock_path(env, root), waiting=lambda owner: report(f"Waiting for {owner}")):
@@ -139,4 +139,4 @@ def _step(
 def _mark_ready(marker: Path, record: dict[str, object]) -> None:
     part = marker.with_suffix(".part")
     part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, marker)
+    part.replace(marker)

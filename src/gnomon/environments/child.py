@@ -38,12 +38,12 @@ def lines(
 ) -> Iterator[str]:
     """Run `script` with the environment's Python in folder `cwd` and yield what it prints, line by line.
 
-    Standard output and standard error come together, in the order of writing, without blank lines. The child sees
-    neither Python settings of ours nor a standard input, and it ends with us: closing the iterator, an exception or
-    an interrupt kills it and everything it started, and so does our own death.
+    Standard output and standard error come together, in the order of writing, without blank lines. The child
+    sees neither Python settings of ours nor a standard input, and it ends with us: closing the iterator, an
+    exception or an interrupt kills it and everything it started, and so does our own death.
 
-    Raises MissingError `method_not_installed` at once, and MethodError `method_failed` with the last lines when the
-    script ends with anything but 0.
+    Raises MissingError `method_not_installed` at once, and MethodError `method_failed` with the last lines
+    when the script ends with anything but 0.
     """
     if not is_ready(env, root):
         raise MissingError(

@@ -3,20 +3,16 @@
     python -I lifeline.py script.py ARGUMENTS...
     python -I lifeline.py -m module ARGUMENTS...
 
-Stand-alone: it is run by the interpreters of other environments and imports only the standard library. Standard input
-is a pipe that the parent holds open and never writes to; when the parent ends, however it ends, the pipe closes, and
-this process and its whole group are killed. On Linux the kernel is asked for the same, because a thread can only watch
-the pipe while nobody sits on the interpreter's lock.
+Stand-alone: it is run by the interpreters of other environments and imports only the standard library.
+Standard input is a pipe that the parent holds open and never writes to. When the parent ends, however it
+ends, the pipe closes, and this process is killed with everything it started.
 """
 
-import ctypes
 import os
 import runpy
 import signal
 import sys
 import threading
-
-PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
@@ -36,17 +32,25 @@ def _die_with_parent() -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
-    threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _watch(lifeline: int) -> None:
-    while os.read(lifeline, 1):
-        pass
     if os.name == "nt":
-        os._exit(1)
+        threading.Thread(target=_exit_at_end_of, args=(lifeline,), daemon=True).start()
+        return
+    # A process of its own: a thread could not act while some library sits on the interpreter's lock.
+    if os.fork() == 0:
+        _kill_group_at_end_of(lifeline)
+    os.close(lifeline)
+
+
+def _kill_group_at_end_of(lifeline: int) -> None:
+    for output in (1, 2):
+        os.close(output)
+    os.read(lifeline, 1)
     os.killpg(os.getpgid(0), signal.SIGKILL)
+
+
+def _exit_at_end_of(lifeline: int) -> None:
+    os.read(lifeline, 1)
+    os._exit(1)
 
 
 if __name__ == "__main__":
