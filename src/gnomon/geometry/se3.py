@@ -1,17 +1,21 @@
 """Rotations and rigid transforms as plain arrays: SO(3), SE(3) and unit quaternions.
 
-A rotation is a 3x3 matrix, a rigid transform a 4x4 matrix `T_a_b` that maps points of frame b into frame a. Every
-function takes any number of leading batch axes and computes in float64. Tangent vectors are radians for SO(3) and
-`(translation part, rotation part)` for SE(3), in metres and radians; both act from the right of nothing: `se3_exp`
-is the plain matrix exponential, so `exp(adjoint(T) @ xi) == T @ exp(xi) @ inverse(T)`.
+A rotation is a 3x3 matrix, a rigid transform a 4x4 matrix `T_a_b` that maps points of frame b into frame a.
+Every function takes any number of leading batch axes and computes in float64. A tangent vector of SO(3) is an
+axis times an angle in radians; one of SE(3) is (translation part in metres, rotation part in radians), and
+`se3_exp` is the matrix exponential, so that `se3_exp(adjoint(T) @ xi) == T @ se3_exp(xi) @ inverse(T)`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce
 
 import numpy as np
 from jaxtyping import Bool, Float
+
+Component = np.ndarray | np.float64
+"""One number for each batch element; without batch axes NumPy makes it a scalar."""
 
 _SERIES_BELOW_RAD = 0.3
 """Under this angle the closed forms below lose digits to cancellation and their Taylor series are exact."""
@@ -24,7 +28,7 @@ def skew(v: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:
     return _stack_matrix([[zero, -z, y], [z, zero, -x], [-y, x, zero]])
 
 
-# --- quaternions -----------------------------------------------------------------------------------------------
+# --- quaternions
 
 
 def rotation_from_quat(quat_wxyz: Float[np.ndarray, "*batch 4"]) -> Float[np.ndarray, "*batch 3 3"]:
@@ -69,7 +73,7 @@ def quat_from_rotation(R: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, 
     return np.where(quat[..., :1] < 0, -quat, quat)
 
 
-# --- rotations -------------------------------------------------------------------------------------------------
+# --- rotations
 
 
 def so3_exp(omega: Float[np.ndarray, "*batch 3"]) -> Float[np.ndarray, "*batch 3 3"]:
@@ -112,7 +116,7 @@ def nearest_rotation(M: Float[np.ndarray, "*batch 3 3"]) -> Float[np.ndarray, "*
     return U @ Vh
 
 
-# --- rigid transforms ------------------------------------------------------------------------------------------
+# --- rigid transforms
 
 
 def se3(
@@ -153,7 +157,7 @@ def se3_log(T: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch 6"]
 
 
 def compose(*transforms: Float[np.ndarray, "*#batch 4 4"]) -> Float[np.ndarray, "*batch 4 4"]:
-    """Chain transforms from left to right: `compose(T_a_b, T_b_c)` is `T_a_c`. None at all is the identity."""
+    """Chain transforms: `compose(T_a_b, T_b_c)` is `T_a_c`. Without any it is the identity."""
     return reduce(np.matmul, transforms, np.eye(4))
 
 
@@ -182,9 +186,9 @@ def adjoint(T_a_b: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch
 
 
 def is_rigid(T: Float[np.ndarray, "*batch 4 4"], atol: float = 1e-6) -> Bool[np.ndarray, "*batch"]:
-    """Whether each matrix is a rotation and a translation: R R^T = I and the last row within `atol`, det R > 0."""
+    """Whether each matrix is rigid: R R^T = I and the last row (0, 0, 0, 1) within `atol`, and det R > 0."""
     T = np.asarray(T, np.float64)
-    is_finite = np.isfinite(T).all(axis=(-2, -1))
+    is_finite = np.asarray(np.isfinite(T).all(axis=(-2, -1)))
     T = np.where(is_finite[..., None, None], T, 0.0)
     R = T[..., :3, :3]
     is_orthonormal = (np.abs(R @ np.swapaxes(R, -1, -2) - np.eye(3)) <= atol).all(axis=(-2, -1))
@@ -192,28 +196,34 @@ def is_rigid(T: Float[np.ndarray, "*batch 4 4"], atol: float = 1e-6) -> Bool[np.
     return np.asarray(is_finite & is_orthonormal & has_last_row & (np.linalg.det(R) > 0))
 
 
-# --- pieces ----------------------------------------------------------------------------------------------------
+# --- pieces
 
 
-def _stack_matrix(rows: list[list[np.ndarray]]) -> np.ndarray:
+def _stack_matrix(rows: list[list[Component]]) -> np.ndarray:
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
 
 
-def _quadratic(K: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _quadratic(K: np.ndarray, first: Component, second: Component) -> np.ndarray:
     """I + first K + second K^2, the coefficients one for each batch element."""
-    return np.eye(3) + first[..., None, None] * K + second[..., None, None] * (K @ K)
+    return np.eye(3) + _per_matrix(first) * K + _per_matrix(second) * (K @ K)
 
 
-def _sine_remainder(angle: np.ndarray) -> np.ndarray:
+def _per_matrix(coefficient: Component) -> np.ndarray:
+    return np.asarray(coefficient)[..., None, None]
+
+
+def _sine_remainder(angle: Component) -> Component:
     return (angle - np.sin(angle)) / angle**3
 
 
-def _cotangent_remainder(angle: np.ndarray) -> np.ndarray:
+def _cotangent_remainder(angle: Component) -> Component:
     half = 0.5 * angle
     return (1 - half / np.tan(half)) / angle**2
 
 
-def _by_angle(angle: np.ndarray, closed_form, even_series: tuple[float, ...]) -> np.ndarray:
+def _by_angle(
+    angle: Component, closed_form: Callable[[Component], Component], even_series: tuple[float, ...]
+) -> Component:
     """A coefficient by its closed form, and near zero by its series in angle^2."""
     is_small = angle < _SERIES_BELOW_RAD
     series = np.polynomial.polynomial.polyval(np.where(is_small, angle, 0.0) ** 2, even_series)

@@ -1,7 +1,7 @@
 """Length units of mesh files, and a check that a stated unit is believable.
 
-Mesh files rarely say their unit. The user states one, and a wrong statement usually shows as an object the size of
-a grain of dust or of a stadium, which is what `check_size` looks for.
+Mesh files rarely say their unit. The user states one, and a wrong statement usually shows as an object the
+size of a grain of dust or of a stadium, which is what `check_size` looks for.
 """
 
 from __future__ import annotations
@@ -29,13 +29,9 @@ LARGEST_DIAMETER_M = 20.0
 def to_metres(value: float, unit: Unit) -> float: ...
 @overload
 def to_metres(value: np.ndarray, unit: Unit) -> np.ndarray: ...
-def to_metres(value: float | Float[np.ndarray, "..."], unit: Unit) -> float | Float[np.ndarray, "..."]:
-    """Convert a length, or an array of lengths, from `unit` to metres.
-
-    Raises:
-        InputError: `unit` is none of the known ones (code `unit_unknown`).
-    """
-    return value * _metres_per(unit)
+def to_metres(value: float | Float[np.ndarray, "*any"], unit: Unit) -> float | Float[np.ndarray, "*any"]:
+    """Convert a length, or an array of lengths, from `unit` to metres."""
+    return value * METRES_PER_UNIT[unit]
 
 
 def check_size(
@@ -54,8 +50,8 @@ def check_size(
         name: What to call the mesh in the message, usually its file name.
 
     Raises:
-        InputError: The diameter lies outside 1 mm to 20 m (code `unit_implausible`); the message names every unit
-            in which it would not.
+        InputError: The diameter lies outside 1 mm to 20 m (code `unit_implausible`); the message names every
+            unit in which it would not.
     """
     diameter_m = to_metres(diameter, unit)
     if _is_plausible(diameter_m):
@@ -64,25 +60,14 @@ def check_size(
     range_text = f"{_length(SMALLEST_DIAMETER_M)} to {_length(LARGEST_DIAMETER_M)} across"
     flag = "--" + field.replace("_", "-")
     raise InputError(
-        f'{name} would be {_length(diameter_m)} across ({diameter:g} in unit "{unit}"): {_question(candidates)}',
+        f'{name} would be {_length(diameter_m)} across ({diameter:g} in unit "{unit}"): '
+        + _question(candidates),
         code="unit_implausible",
         field=field,
         value=unit,
         expected="; ".join([range_text, *(_reading(diameter, other) for other in candidates)]),
         fix=" or ".join([*(f"{flag} {other}" for other in candidates), "--allow-any-size"]),
     )
-
-
-def _metres_per(unit: Unit) -> float:
-    try:
-        return METRES_PER_UNIT[unit]
-    except KeyError:
-        raise InputError(
-            f'"{unit}" is no length unit that gnomon knows',
-            code="unit_unknown",
-            value=unit,
-            expected=" | ".join(METRES_PER_UNIT),
-        ) from None
 
 
 def _is_plausible(diameter_m: float) -> bool:
