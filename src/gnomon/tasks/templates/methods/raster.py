@@ -1,0 +1,185 @@
+"""Method `raster`: templates by a z-buffer on the CPU, one view per thread at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Float32, Int32
+
+from gnomon.geometry import rasterize, shade
+from gnomon.geometry.drawable import Drawable, make_drawable
+from gnomon.geometry.mesh import Mesh
+from gnomon.tasks.templates import scene
+from gnomon.tasks.templates.scene import RenderOptions, TemplateView
+
+_BACKGROUND_HALF = np.float16(-1).view(np.uint16)
+
+
+def render(
+    mesh: Mesh, T_obj_cam: Float[np.ndarray, "N 4 4"], options: RenderOptions, *, threads: int
+) -> Iterator[tuple[int, TemplateView]]:
+    """Draw `mesh` from every pose and yield (index, view) in the order of the poses.
+
+    Poses are camera-to-object with OpenCV axes on the unit sphere; the scene puts them at CAMERA_RADIUS. At
+    most two views per thread wait to be taken. The views do not depend on `threads`. Raises InputError
+    xyz_overflow.
+    """
+    scene.check_xyz_range(mesh)
+    drawing = _Drawing(mesh, options)
+    with ThreadPoolExecutor(max(threads, 1), thread_name_prefix="raster") as pool:
+        waiting: deque[tuple[int, Future[TemplateView]]] = deque()
+        for index, pose in enumerate(T_obj_cam):
+            waiting.append((index, pool.submit(drawing.view, pose)))
+            if len(waiting) > 2 * threads:
+                first, view = waiting.popleft()
+                yield first, view.result()
+        for index, view in waiting:
+            yield index, view.result()
+
+
+def warm_up() -> None:
+    """Compile every kernel, or load it from the cache, by drawing one triangle."""
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]], np.float64)
+    mesh = Mesh(vertices=corners, faces=np.array([[0, 1, 2]]))
+    options = RenderOptions(size=8)
+    pose = np.eye(4)
+    pose[2, 3] = -1.0
+    for _ in render(mesh, pose[None], options, threads=1):
+        pass
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """A thread's z-buffer and triangle buffer; empty between views."""
+
+    inv_depth: Float32[np.ndarray, "R C"]
+    triangle: Int32[np.ndarray, "R C"]
+
+
+class _Drawing:
+    """One mesh with its options, prepared once and drawn from many poses by several threads."""
+
+    def __init__(self, mesh: Mesh, options: RenderOptions) -> None:
+        self.options = options
+        self.drawable = make_drawable(mesh)
+        grey = options.base_color if options.colorize else None
+        self.surface = shade.make_surface(mesh, self.drawable, grey)
+        self.scale = scene.scene_scale(mesh, options.normalize)
+        self.to_srgb = shade.linear_to_srgb()
+        self.half_extent = (mesh.vertices.max(axis=0) - mesh.vertices.min(axis=0)) / 2
+        self._local = threading.local()
+
+    def view(self, T_obj_cam: Float[np.ndarray, "4 4"]) -> TemplateView:
+        options, drawable = self.options, self.drawable
+        step, samples = options.supersample, options.size * options.supersample + options.supersample - 1
+        camera = T_obj_cam[:3, 3] * (scene.CAMERA_RADIUS / self.scale)
+        to_lattice, to_object = _projection(T_obj_cam[:3, :3], camera - drawable.origin, options.size, step)
+        buffers = self._buffers(samples)
+        maps = _blank_maps(options)
+        box = np.array([samples, samples, -1, -1])
+        near, far = scene.NEAR / self.scale, scene.FAR / self.scale
+        rasterize.draw(
+            drawable.cluster_xyz,
+            drawable.cluster_start,
+            drawable.corners,
+            drawable.bounds,
+            to_lattice,
+            camera - drawable.origin,
+            drawable.cull and self._outside(camera, near),
+            near,
+            far,
+            samples,
+            samples,
+            buffers.inv_depth,
+            buffers.triangle,
+            box,
+        )
+        if box[2] >= box[0]:
+            shade.resolve(
+                drawable.faces,
+                drawable.vertices,
+                drawable.normals,
+                self.surface,
+                to_object,
+                camera - drawable.origin,
+                drawable.origin,
+                self._lighting(camera),
+                step,
+                box,
+                buffers.inv_depth,
+                buffers.triangle,
+                self.to_srgb,
+                maps,
+            )
+        return _as_view(maps, options)
+
+    def _lighting(self, camera: Float[np.ndarray, "3"]) -> shade.Lighting:
+        lamp = camera * (scene.LIGHT_RADIUS / scene.CAMERA_RADIUS)
+        return shade.Lighting(
+            position=lamp - self.drawable.origin,
+            strength=scene.light_strength() / self.scale**2,
+            ambient=scene.AMBIENT_LINEAR,
+            background=scene.BACKGROUND_LINEAR,
+        )
+
+    def _outside(self, camera: Float[np.ndarray, "3"], near: float) -> bool:
+        """No part of the surface can be cut open by the near plane: then back faces are always hidden."""
+        away = np.abs(camera - self.drawable.origin) - self.half_extent
+        return bool(away.max() > 2 * near)
+
+    def _buffers(self, samples: int) -> _Buffers:
+        if not hasattr(self._local, "buffers"):
+            self._local.buffers = _Buffers(
+                inv_depth=np.zeros((samples, samples), np.float32),
+                triangle=np.full((samples, samples), rasterize.EMPTY, np.int32),
+            )
+        return self._local.buffers
+
+
+def _projection(
+    R_obj_cam: Float[np.ndarray, "3 3"], camera: Float[np.ndarray, "3"], size: int, step: int
+) -> tuple[Float[np.ndarray, "3 4"], Float[np.ndarray, "3 3"]]:
+    """Object point -> homogeneous lattice sample (3x4), and lattice sample -> ray in the object's axes (3x3).
+
+    Element-wise arithmetic only: a matrix product may fuse its multiply-adds and round differently elsewhere.
+    """
+    K = scene.camera_matrix(size)
+    f = K[0, 0] * step
+    c = K[0, 2] * step + (step - 1)
+    x, y, z = R_obj_cam.T
+    linear = np.stack((f * x + c * z, f * y + c * z, z))
+    shift = -(linear[:, 0] * camera[0] + linear[:, 1] * camera[1] + linear[:, 2] * camera[2])
+    to_lattice = np.column_stack((linear, shift))
+    to_object = np.column_stack((x / f, y / f, z - (x + y) * (c / f)))
+    return np.ascontiguousarray(to_lattice), np.ascontiguousarray(to_object)
+
+
+def _blank_maps(options: RenderOptions) -> shade.Maps:
+    size = options.size
+    if options.transparent:
+        rgb = np.zeros((size, size, 4), np.uint8)
+    else:
+        world = shade.linear_to_srgb()[round(scene.BACKGROUND_LINEAR * shade.SRGB_STEPS)]
+        rgb = np.full((size, size, 3), world)
+    return shade.Maps(
+        rgb=rgb,
+        mask=np.zeros((size, size), np.uint8),
+        xyz=np.full((size, size, 3), _BACKGROUND_HALF),
+        depth=np.zeros((size, size) if options.depth else (0, 0), np.float32),
+        normal=np.zeros((size, size, 3) if options.normals else (0, 0, 3), np.uint16),
+    )
+
+
+def _as_view(maps: shade.Maps, options: RenderOptions) -> TemplateView:
+    return TemplateView(
+        rgb=maps.rgb,
+        mask=maps.mask,
+        xyz=maps.xyz.view(np.float16),
+        depth=maps.depth if options.depth else None,
+        normal=maps.normal.view(np.float16) if options.normals else None,
+    )
