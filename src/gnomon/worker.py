@@ -141,7 +141,9 @@ def _write_result(
 ) -> None:
     ended = datetime.now(UTC)
     files = sorted(
-        path for path in attempt.out.rglob("*") if path.is_file() and ".steps" not in path.relative_to(attempt.out).parts
+        path
+        for path in attempt.out.rglob("*")
+        if path.is_file() and ".steps" not in path.relative_to(attempt.out).parts
     )
     atomic.write_json(
         attempt.out / "result.json",
@@ -188,7 +190,9 @@ def classify(error: BaseException, out: Path) -> tuple[GnomonError, Reason]:
     if isinstance(error, OSError):
         error = disk_error(error, out)
     if isinstance(error, MemoryError):
-        error = LimitError("the worker ran out of memory", code="out_of_memory", fix="give the job more --mem-gb")
+        error = LimitError(
+            "the worker ran out of memory", code="out_of_memory", fix="give the job more --mem-gb"
+        )
     if isinstance(error, KeyboardInterrupt):
         error = Cancelled("interrupted")
     if not isinstance(error, GnomonError):

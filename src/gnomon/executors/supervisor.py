@@ -175,7 +175,9 @@ def _kill_remaining() -> None:
         psutil.wait_procs(children, timeout=0.2)
 
 
-def _record(attempt: Attempt, began: float, *, code: int | None, ending: Ending | None, peak_mb: float) -> None:
+def _record(
+    attempt: Attempt, began: float, *, code: int | None, ending: Ending | None, peak_mb: float
+) -> None:
     usage = os.times()
     outcome: dict[str, Any] = {
         "exit_code": code,
@@ -189,7 +191,11 @@ def _record(attempt: Attempt, began: float, *, code: int | None, ending: Ending 
         outcome |= {"reason": ending.reason, "error": ending.error}
     elif code is not None and code < 0:
         name = signal.Signals(-code).name
-        error = {"code": "worker_killed", "message": f"the worker was ended from outside by {name}", "exit_code": 4}
+        error = {
+            "code": "worker_killed",
+            "message": f"the worker was ended from outside by {name}",
+            "exit_code": 4,
+        }
         outcome |= {"reason": "worker_killed", "error": error}
     attempt.record_exit(outcome)
 

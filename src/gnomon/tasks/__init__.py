@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """A task is a package gnomon.tasks.<module> with spec.py, run.py and methods/."""
+    """A task is a package with spec.py, run.py and methods/."""
 
     name: str
     summary: str
@@ -47,14 +47,14 @@ class Task:
         return self._load("run")
 
     def _load(self, part: str) -> ModuleType:
-        return importlib.import_module(f"gnomon.tasks.{self.module}.{part}")
+        return importlib.import_module(f"{self.module}.{part}")
 
 
 TASKS: dict[str, Task] = {
     "templates": Task(
         "templates",
         "Render CAD meshes from 42 views: RGB, masks and xyz maps for SAM-6D.",
-        "templates",
+        "gnomon.tasks.templates",
         "Templates",
     ),
 }

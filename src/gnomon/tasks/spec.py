@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from gnomon.errors import InputError
+from gnomon.request import Resources
 
 GIB = 1024**3
 
@@ -41,6 +42,16 @@ class TaskSpec(BaseModel):
     task: ClassVar[str]
 
     method: str
+
+    def default_resources(self, cpus: int, mem_gb: float) -> Resources:
+        """What the job asks for unless told otherwise, on a site with this many cores and this much memory."""
+        return Resources(cpus=min(cpus, 4), mem_gb=min(4.0, mem_gb))
+
+    @classmethod
+    def read_result(cls, record: dict[str, Any], root: Path) -> Any:
+        """The typed result from result.json; `root` is the folder it lies in."""
+        del root
+        return record
 
     @classmethod
     def parse(cls, **values: Any) -> typing.Self:
@@ -84,7 +95,10 @@ def _input_error(spec: type[TaskSpec], error: ValidationError) -> InputError:
     known = ", ".join(spec.model_fields)
     if first["type"] == "extra_forbidden":
         return InputError(
-            f"{spec.task} has no field {field!r}", code="field_unknown", field=field, expected=f"one of: {known}"
+            f"{spec.task} has no field {field!r}",
+            code="field_unknown",
+            field=field,
+            expected=f"one of: {known}",
         )
     if first["type"] == "missing":
         return InputError(f"{spec.task} needs {field!r}", code="field_missing", field=field)

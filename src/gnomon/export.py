@@ -1,0 +1,95 @@
+"""Results to the folder a user named: everything under a temporary name first, then put in place by renames."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from gnomon.errors import InputError
+from gnomon.inputs import disk_error
+
+OWN_MARK = "result.json"
+"""A folder with this file holds results of ours, which newer results may replace."""
+
+
+def check_target(target: Path, *, overwrite: bool = False) -> None:
+    """Find out before the work begins whether results can be put into `target`.
+
+    Raises:
+        InputError: it cannot be written, or holds files that are not gnomon's results.
+    """
+    parent = next(path for path in (target, *target.absolute().parents) if path.exists())
+    if not parent.is_dir():
+        raise InputError(
+            f"{parent} is not a folder",
+            code="output_not_a_folder",
+            field="out",
+            value=str(target),
+            expected="a folder, which need not exist yet",
+        )
+    probe = parent / f".gnomon-{secrets.token_hex(6)}"
+    try:
+        probe.mkdir()
+        probe.rmdir()
+    except OSError as error:
+        raise InputError(
+            f"nothing can be written to {parent}: {error.strerror}",
+            code="output_not_writable",
+            field="out",
+            value=str(target),
+            fix="choose another folder with -o",
+        ) from None
+    foreign = target.is_dir() and any(target.iterdir()) and not (target / OWN_MARK).exists()
+    if foreign and not overwrite:
+        raise InputError(
+            f"{target} holds other files",
+            code="output_exists",
+            field="out",
+            value=str(target),
+            expected="a new or empty folder, or one with earlier results of gnomon",
+            fix="choose another folder, or pass --overwrite to put the results among those files",
+        )
+
+
+def export_results(results: Path, target: Path, *, overwrite: bool = False) -> Path:
+    """Copy a job's results into `target`, one rename per entry; result.json comes last.
+
+    Earlier results in the folder are replaced. Raises what `check_target` raises, and MissingError on a full disk.
+    """
+    check_target(target, overwrite=overwrite)
+    target.mkdir(parents=True, exist_ok=True)
+    draft = target / f".gnomon-{secrets.token_hex(6)}.part"
+    try:
+        shutil.copytree(results, draft, copy_function=_copy)
+        names = sorted(os.listdir(draft), key=lambda name: name == OWN_MARK)
+        _clear_earlier(target)
+        for name in names:
+            _replace(draft / name, target / name)
+    except OSError as error:
+        raise disk_error(error, draft) from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _clear_earlier(target: Path) -> None:
+    """Forget an earlier result's mark first, so that a mixture of old and new never looks finished."""
+    (target / OWN_MARK).unlink(missing_ok=True)
+
+
+def _replace(source: Path, destination: Path) -> None:
+    if destination.is_dir() and not destination.is_symlink():
+        aside = destination.with_name(f".gnomon-{secrets.token_hex(6)}.old")
+        destination.rename(aside)
+        source.rename(destination)
+        shutil.rmtree(aside, ignore_errors=True)
+    else:
+        source.replace(destination)
+
+
+def _copy(source: str, destination: str) -> str:
+    # Results are read-only in the job's folder; the user's copy is the user's.
+    shutil.copyfile(source, destination)
+    return destination

@@ -1,0 +1,205 @@
+"""The index: a table that remembers where jobs stand. It can be deleted at any time; `gnomon reindex` rebuilds it.
+
+SQLite in WAL mode by default, any SQLAlchemy URL by GNOMON_INDEX_URL. Two things are decided here and not in the
+job folders, because they need a transaction: who may use a slot, and which process acts on a queued job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from gnomon.executors import Capacity
+from gnomon.job import State
+from gnomon.request import Request
+from gnomon.status import Status
+
+SCHEMA_VERSION = 1
+BUSY_TIMEOUT_S = 30.0
+ACTIVE = [state.value for state in State if state.is_active]
+UNFINISHED = [state.value for state in State if not state.is_final]
+
+metadata = sa.MetaData()
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("task", sa.String(32), nullable=False),
+    sa.Column("method", sa.String(32), nullable=False),
+    sa.Column("site", sa.String(64), nullable=False),
+    sa.Column("label", sa.Text),
+    sa.Column("created_at", sa.String(40), nullable=False),
+    sa.Column("cpus", sa.Integer, nullable=False),
+    sa.Column("mem_gb", sa.Float, nullable=False),
+    sa.Column("gpus", sa.Integer, nullable=False),
+    sa.Column("max_attempts", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("reason", sa.String(32)),
+    sa.Column("error_code", sa.String(64)),
+    sa.Column("attempt", sa.Integer, nullable=False, default=0),
+    sa.Column("started_at", sa.Float),
+    sa.Column("ended_at", sa.Float),
+    sa.Column("updated_at", sa.Float, nullable=False),
+)
+
+
+class Index:
+    """One table of jobs. Every method is one short transaction."""
+
+    def __init__(self, home: Path, url: str | None = None) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        self.url = url or os.environ.get("GNOMON_INDEX_URL") or f"sqlite:///{home / 'index.sqlite'}"
+        self._engine = sa.create_engine(self.url, connect_args=self._connect_args())
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", _prepare_sqlite)
+            sa.event.listen(self._engine, "begin", _begin_immediate)
+        with self._engine.begin() as connection:
+            metadata.create_all(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def add(self, request: Request, status: Status) -> None:
+        """Insert a job, or replace what was known of it."""
+        values = _job_columns(request) | _status_columns(status)
+        with self._engine.begin() as connection:
+            connection.execute(jobs.delete().where(jobs.c.id == request.id))
+            connection.execute(jobs.insert().values(values))
+
+    def update(self, status: Status) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(jobs.update().where(jobs.c.id == status.id).values(_status_columns(status)))
+
+    def remove(self, job_id: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(jobs.delete().where(jobs.c.id == job_id))
+
+    def rebuild(self, entries: Iterable[tuple[Request, Status]]) -> int:
+        """Forget everything and remember `entries` instead, in one transaction."""
+        rows = [_job_columns(request) | _status_columns(status) for request, status in entries]
+        with self._engine.begin() as connection:
+            connection.execute(jobs.delete())
+            if rows:
+                connection.execute(jobs.insert(), rows)
+        return len(rows)
+
+    def ids(self) -> set[str]:
+        with self._engine.begin() as connection:
+            return set(connection.execute(sa.select(jobs.c.id)).scalars())
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Jobs that something may still have to be done for, oldest first."""
+        query = sa.select(jobs).where(jobs.c.state.in_(UNFINISHED)).order_by(jobs.c.id)
+        return self._rows(query)
+
+    def list(
+        self,
+        *,
+        task: str | None = None,
+        states: Sequence[str] = (),
+        limit: int = 50,
+        before: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """The newest jobs first; `before` is the last id of the page before."""
+        query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if task:
+            query = query.where(jobs.c.task == task)
+        if states:
+            query = query.where(jobs.c.state.in_(states))
+        if before:
+            query = query.where(jobs.c.id < before)
+        return self._rows(query)
+
+    def take_slot(self, job_id: str, capacity: Capacity) -> bool:
+        """Move a queued job to launching if the site has room for it beside what already runs there.
+
+        Exactly one of several callers gets True. A job that alone is larger than the site runs alone.
+        """
+        with self._engine.begin() as connection:
+            row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+            if row is None or row["state"] != State.QUEUED:
+                return False
+            used = connection.execute(
+                sa.select(
+                    sa.func.count(),
+                    sa.func.coalesce(sa.func.sum(jobs.c.cpus), 0),
+                    sa.func.coalesce(sa.func.sum(jobs.c.mem_gb), 0.0),
+                    sa.func.coalesce(sa.func.sum(jobs.c.gpus), 0),
+                ).where(jobs.c.site == row["site"], jobs.c.state.in_(ACTIVE))
+            ).one()
+            fits = (
+                used[1] + row["cpus"] <= capacity.cpus
+                and used[2] + row["mem_gb"] <= capacity.mem_gb
+                and used[3] + row["gpus"] <= capacity.gpus
+            )
+            if used[0] > 0 and not fits:
+                return False
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.id == job_id)
+                .values(state=State.LAUNCHING.value, updated_at=time.time())
+            )
+        return True
+
+    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
+        with self._engine.begin() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _connect_args(self) -> dict[str, Any]:
+        return {"timeout": BUSY_TIMEOUT_S} if self.url.startswith("sqlite") else {}
+
+
+@contextlib.contextmanager
+def open_index(home: Path, url: str | None = None) -> Iterator[Index]:
+    index = Index(home, url)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+def _prepare_sqlite(connection: Any, record: Any) -> None:
+    # SQLAlchemy, not the driver, opens transactions: see _begin_immediate.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # Take the write lock at once: a transaction that reads and then writes must not lose it in between.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _job_columns(request: Request) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "task": request.task,
+        "method": request.method,
+        "site": request.site,
+        "label": request.label,
+        "created_at": request.created_at,
+        "cpus": request.resources.cpus,
+        "mem_gb": request.resources.mem_gb,
+        "gpus": request.resources.gpus,
+        "max_attempts": request.max_attempts,
+    }
+
+
+def _status_columns(status: Status) -> dict[str, Any]:
+    return {
+        "state": status.state.value,
+        "reason": status.reason.value if status.reason else None,
+        "error_code": (status.error or {}).get("code"),
+        "attempt": status.attempt,
+        "started_at": status.started_at,
+        "ended_at": status.ended_at,
+        "updated_at": time.time(),
+    }
