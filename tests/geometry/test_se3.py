@@ -129,6 +129,12 @@ def test_se3_log_inverts_exp(xi):
     close(se3.se3_log(se3.se3_exp(xi)), xi, atol=1e-10)
 
 
+@pytest.mark.parametrize("angle", [0.05, 0.15, 0.29999, 0.30001, 0.5])
+def test_series_and_closed_form_agree_where_they_meet(angle):
+    xi = np.array([3.0, -2, 0, 0, 0, angle])
+    close(se3.se3_log(se3.se3_exp(xi)), xi, atol=1e-13)
+
+
 @given(transforms)
 def test_se3_exp_inverts_log(T):
     close(se3.se3_exp(se3.se3_log(T)), T, atol=1e-11)
