@@ -285,6 +285,13 @@ def test_crash_names_the_signal(installed: tuple[Environment, Path], tmp_path: P
         run_lines(installed, script)
 
 
+def test_records_are_told_from_text() -> None:
+    assert environments.record('@gnomon {"frame": 3}') == {"frame": 3}
+    assert environments.record("frame 3") is None
+    assert environments.record("@gnomon {torn") is None
+    assert environments.record("@gnomon 3") is None
+
+
 def test_absent_method_says_how_to_install_it(tmp_path: Path) -> None:
     env = Environment("nowhere", (), PYTHON)
     with pytest.raises(MissingError) as caught:
@@ -310,9 +317,7 @@ def all_gone(pids: list[int]) -> bool:
 
 
 @pytest.mark.parametrize("how", ["exception", "close"])
-def test_stopping_early_kills_the_whole_family(
-    installed: tuple[Environment, Path], tmp_path: Path, how: str
-) -> None:
+def test_stopping_early_kills_the_whole_family(installed: tuple[Environment, Path], tmp_path: Path, how: str) -> None:
     env, root = installed
     script = write_script(tmp_path, FAMILY)
     pids: list[int] = []

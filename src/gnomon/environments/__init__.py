@@ -12,7 +12,7 @@ child process that talks in lines of text.
 """
 
 from gnomon.environments.build import install, remove
-from gnomon.environments.child import lines, run
+from gnomon.environments.child import lines, record, run
 from gnomon.environments.environment import Environment, is_ready, path
 
-__all__ = ["Environment", "install", "is_ready", "lines", "path", "remove", "run"]
+__all__ = ["Environment", "install", "is_ready", "lines", "path", "record", "remove", "run"]

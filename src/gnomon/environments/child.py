@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gnomon.environments.environment import Environment, is_ready, python_path
 from gnomon.errors import MethodError, MissingError
 
 TAIL_LINES = 40
+RECORD_PREFIX = "@gnomon "
+"""Begins a line that carries a JSON object for us; every other line is for people."""
 LIFELINE = Path(__file__).with_name("lifeline.py")
 HIDDEN_PREFIXES = ("PYTHON", "PIP_", "VIRTUAL_ENV", "CONDA_", "GNOMON_")
 """Variables about our own interpreter, or private to us; nothing a method should see."""
@@ -35,7 +39,7 @@ def run(
 
 def lines(
     env: Environment, root: Path, script: Path, arguments: Sequence[str], *, cwd: Path
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Run `script` with the environment's Python in folder `cwd` and yield what it prints, line by line.
 
     Standard output and standard error come together, in the order of writing, without blank lines. The child
@@ -55,7 +59,18 @@ def lines(
     return _method_lines(env.name, python_path(env, root), command, cwd)
 
 
-def _method_lines(name: str, python: Path, command: Sequence[str | Path], cwd: Path) -> Iterator[str]:
+def record(line: str) -> dict[str, Any] | None:
+    """The JSON object that a script sent in this line, or None for a line of plain text."""
+    if not line.startswith(RECORD_PREFIX):
+        return None
+    try:
+        sent = json.loads(line.removeprefix(RECORD_PREFIX))
+    except ValueError:
+        return None
+    return sent if isinstance(sent, dict) else None
+
+
+def _method_lines(name: str, python: Path, command: Sequence[str | Path], cwd: Path) -> Generator[str, None, None]:
     tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
     variables = {key: text for key, text in os.environ.items() if not key.startswith(HIDDEN_PREFIXES)}
     with guarded(python, command, cwd=cwd, variables=variables) as process:
