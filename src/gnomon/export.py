@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from pathlib import Path
@@ -63,7 +62,7 @@ def export_results(results: Path, target: Path, *, overwrite: bool = False) -> P
     draft = target / f".gnomon-{secrets.token_hex(6)}.part"
     try:
         shutil.copytree(results, draft, copy_function=_copy)
-        names = sorted(os.listdir(draft), key=lambda name: name == OWN_MARK)
+        names = sorted((path.name for path in draft.iterdir()), key=lambda name: name == OWN_MARK)
         _clear_earlier(target)
         for name in names:
             _replace(draft / name, target / name)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 from gnomon.executors import Capacity
 from gnomon.job import State
@@ -58,8 +59,8 @@ class Index:
         self.url = url or os.environ.get("GNOMON_INDEX_URL") or f"sqlite:///{home / 'index.sqlite'}"
         self._engine = sa.create_engine(self.url, connect_args=self._connect_args())
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _prepare_sqlite)
-            sa.event.listen(self._engine, "begin", _begin_immediate)
+            event.listen(self._engine, "connect", _prepare_sqlite)
+            event.listen(self._engine, "begin", _begin_immediate)
         with self._engine.begin() as connection:
             metadata.create_all(connection)
 

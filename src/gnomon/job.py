@@ -16,7 +16,6 @@ fences the predecessor: its path is gone, so a late process can neither add to t
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -210,7 +209,7 @@ class JobDir:
     def attempts(self) -> list[Attempt]:
         """All attempts, oldest first."""
         try:
-            names = sorted(os.listdir(self.path / "attempts"))
+            names = sorted(path.name for path in (self.path / "attempts").iterdir())
         except FileNotFoundError:
             return []
         return [Attempt(self.path / "attempts" / name) for name in names if name.isdigit()]
@@ -232,6 +231,12 @@ class JobDir:
             return None
         return attempt
 
+    def is_queued(self) -> bool:
+        """Whether an attempt was asked for that nobody has launched yet."""
+        newest = self.newest_attempt()
+        waits = newest is not None and newest.launch() is None
+        return waits and not self.result_file.exists() and not self.cancel_marker.exists()
+
     def read_result(self) -> dict[str, Any] | None:
         return atomic.read_json(self.result_file)
 
@@ -252,7 +257,7 @@ class JobStore:
     def all(self) -> list[JobDir]:
         """Every sealed job, oldest first; folders that are still being made are not jobs yet."""
         try:
-            names = sorted(os.listdir(self.folder))
+            names = sorted(path.name for path in self.folder.iterdir())
         except FileNotFoundError:
             return []
         return [self.job(name) for name in names if is_id(name)]

@@ -60,7 +60,7 @@ class Reconciler:
                 self.index.remove(row["id"])
                 continue
             if status.state.value != row["state"] or status.attempt != row["attempt"]:
-                if status.state is State.QUEUED and self._is_being_launched(row):
+                if status.state is State.QUEUED and self._is_being_launched(row, status):
                     seen.active += 1
                     continue
                 self.index.update(status)
@@ -99,9 +99,10 @@ class Reconciler:
             return True
         return site.launcher.poll([attempt])[attempt]
 
-    def _is_being_launched(self, row: dict[str, Any]) -> bool:
-        """Another process has taken the slot and is about to write launch.json."""
-        return row["state"] == State.LAUNCHING and time.time() - row["updated_at"] < CLAIM_LIMIT_S
+    def _is_being_launched(self, row: dict[str, Any], status: Status) -> bool:
+        """Another process has taken the slot for this very attempt and is about to write launch.json."""
+        claimed = row["state"] == State.LAUNCHING and row["attempt"] == status.attempt
+        return claimed and time.time() - row["updated_at"] < CLAIM_LIMIT_S
 
     def _try_launch(self, row: dict[str, Any]) -> bool:
         site = self.sites.get(row["site"])

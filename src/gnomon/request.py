@@ -37,10 +37,10 @@ class InputFile(Frozen):
 class Resources(Frozen):
     """What the job may use. The worker's threads follow `cpus`; going over the others ends the attempt."""
 
-    cpus: int = Field(1, ge=1, le=4096)
-    mem_gb: float = Field(4.0, gt=0, le=100_000)
-    gpus: int = Field(0, ge=0, le=1024)
-    timeout_s: float = Field(3600.0, gt=0, le=30 * 86400)
+    cpus: int = Field(default=1, ge=1, le=4096)
+    mem_gb: float = Field(default=4.0, gt=0, le=100_000)
+    gpus: int = Field(default=0, ge=0, le=1024)
+    timeout_s: float = Field(default=3600.0, gt=0, le=30 * 86400)
 
 
 class Request(Frozen):
@@ -56,7 +56,7 @@ class Request(Frozen):
     seed: int = 0
     site: str = "local"
     label: str | None = None
-    max_attempts: int = Field(3, ge=1, le=100)
+    max_attempts: int = Field(default=3, ge=1, le=100)
     allow_private_urls: bool = False
     created_at: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
     gnomon_version: str

@@ -27,9 +27,9 @@ class LocalSettings(Frozen):
     """A [sites.NAME] table of kind "local": limits for what jobs may use of this machine together."""
 
     kind: str = "local"
-    cpus: int | None = Field(None, ge=1)
-    mem_gb: float | None = Field(None, gt=0)
-    gpus: int | None = Field(None, ge=0)
+    cpus: int | None = Field(default=None, ge=1)
+    mem_gb: float | None = Field(default=None, gt=0)
+    gpus: int | None = Field(default=None, ge=0)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def run_job(job: JobDir, number: int | None, token: str | None, stop: StopSignal
     if attempt is None or launch is None:
         log.error("%s has no launched attempt", job.path)
         return InputError.exit_code
-    token = token or launch["token"]
+    token = token or str(launch["token"])
     if not attempt.is_current(token):
         log.error("attempt %s of %s is not the current one any more", attempt.number, job.id)
         return 1

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from gnomon.executors import detached
 
 
 @contextlib.contextmanager
@@ -32,13 +33,5 @@ def spawn_if_free(home: Path) -> bool:
     with held(home) as mine:
         if not mine:
             return False
-    with (home / "agent.log").open("ab") as log:
-        subprocess.Popen(
-            [sys.executable, "-m", "gnomon.agent", str(home)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd=home,
-        )
+    detached.start([sys.executable, "-m", "gnomon.agent", str(home)], log=home / "agent.log", cwd=home)
     return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from gnomon.executors import Capacity, Probe
+from gnomon.executors import Capacity, Probe, detached
 from gnomon.executors.process import is_alive
 from gnomon.job import Attempt
 from gnomon.request import Resources
@@ -40,21 +39,10 @@ class LocalLauncher:
             str(attempt.number),
             token,
         ]
-        with attempt.log.open("ab") as log:
-            process = subprocess.Popen(
-                supervisor,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                cwd=attempt.path,
-            )
-        _CHILDREN.append(process)
+        detached.start(supervisor, log=attempt.log, cwd=attempt.path)
 
     def poll(self, attempts: Sequence[Attempt]) -> dict[Attempt, bool]:
-        for child in list(_CHILDREN):
-            if child.poll() is not None:
-                _CHILDREN.remove(child)
+        detached.reap()
         return {attempt: _may_run(attempt) for attempt in attempts}
 
     def cancel(self, attempt: Attempt) -> None:
@@ -92,10 +80,6 @@ class LocalLauncher:
         return Probe(ok=not problems, facts=facts, problems=tuple(problems))
 
 
-_CHILDREN: list[subprocess.Popen[bytes]] = []
-"""Supervisors started by this process, kept to be reaped; they do not depend on it."""
-
-
 def _may_run(attempt: Attempt) -> bool:
     process = attempt.process()
     if process is not None:
@@ -128,7 +112,7 @@ def count_gpus() -> int:
     """NVIDIA devices that the driver shows; no library is needed to count them."""
     try:
         return sum(
-            name.removeprefix("nvidia").isdigit() for name in os.listdir("/dev") if name.startswith("nvidia")
+            path.name.removeprefix("nvidia").isdigit() for path in Path("/dev").glob("nvidia*")
         )
     except OSError:
         return 0

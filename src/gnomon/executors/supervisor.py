@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 
 from gnomon.executors.process import describe_self
-from gnomon.job import Attempt, JobDir
+from gnomon.job import Attempt, JobDir, JobStore, Reason
 
 POLL_S = 0.02
 SLOW_POLL_S = 0.1
@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         # Orphans of the worker become our children, so that none can outlive the job.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     supervise(attempt, token)
-    _wake_agent(job.path.parent.parent)
+    _wake_agent(attempt)
     return 0
 
 
@@ -236,12 +236,16 @@ def _kernel_oom_kills() -> int:
     return 0
 
 
-def _wake_agent(home: Path) -> None:
-    """Start the agent if nobody holds its lock: someone has to launch what still waits for this slot."""
-    from gnomon.executors.agent_lock import spawn_if_free
+def _wake_agent(attempt: Attempt) -> None:
+    """Start the agent, unless one runs, when a job waits for this slot or this one deserves another attempt."""
+    store = JobStore(attempt.job.path.parent.parent)
+    reason = (attempt.exit() or {}).get("reason")
+    is_owed_a_retry = reason is not None and Reason(reason).is_transient
+    if is_owed_a_retry or any(job.is_queued() for job in store.all()):
+        from gnomon.executors.agent_lock import spawn_if_free
 
-    with contextlib.suppress(OSError):
-        spawn_if_free(home)
+        with contextlib.suppress(OSError):
+            spawn_if_free(store.home)
 
 
 if __name__ == "__main__":

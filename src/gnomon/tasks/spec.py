@@ -6,6 +6,7 @@ A spec is written once and becomes the CLI's flags, the REST schema and the JSON
 
 from __future__ import annotations
 
+import types
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.fields import FieldInfo
 
 from gnomon.errors import InputError
 from gnomon.request import Resources
@@ -41,7 +41,8 @@ class TaskSpec(BaseModel):
 
     task: ClassVar[str]
 
-    method: str
+    method: Any
+    """The method by name; each spec narrows it to its own names."""
 
     def default_resources(self, cpus: int, mem_gb: float) -> Resources:
         """What the job asks for unless told otherwise, on a site with this many cores and this much memory."""
@@ -69,24 +70,25 @@ class TaskSpec(BaseModel):
 def input_fields(spec: type[TaskSpec]) -> Iterator[tuple[str, Input, bool]]:
     """(field name, its Input marker, whether it is a list) for every field that holds files."""
     for name, info in spec.model_fields.items():
-        marker = next((extra for extra in info.metadata if isinstance(extra, Input)), None)
-        if marker is not None:
-            yield name, marker, False
-            continue
-        for item in _list_item_metadata(info):
-            if isinstance(item, Input):
-                yield name, item, True
+        # pydantic moves the metadata of a plain Annotated into the field.
+        markers = [extra for extra in info.metadata if isinstance(extra, Input)]
+        found = (markers[0], False) if markers else _find_marker(info.annotation)
+        if found is not None:
+            yield name, *found
 
 
-def _list_item_metadata(info: FieldInfo) -> tuple[Any, ...]:
-    for candidate in (info.annotation, *typing.get_args(info.annotation)):
-        if typing.get_origin(candidate) in (list, tuple):
-            item = typing.get_args(candidate)[0]
-            return typing.get_args(item)[1:] if typing.get_origin(item) is typing.Annotated else ()
-        if typing.get_origin(candidate) is typing.Annotated:
-            # Optional[Annotated[str, Input()]] keeps its marker one level down.
-            return ()
-    return ()
+def _find_marker(annotation: Any) -> tuple[Input, bool] | None:
+    """The Input marker under Annotated, Optional and list, and whether a list was on the way."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        markers = [extra for extra in arguments[1:] if isinstance(extra, Input)]
+        return (markers[0], False) if markers else _find_marker(arguments[0])
+    if origin in (list, tuple):
+        item = _find_marker(arguments[0])
+        return (item[0], True) if item is not None else None
+    if origin in (typing.Union, types.UnionType):
+        return next((found for found in map(_find_marker, arguments) if found is not None), None)
+    return None
 
 
 def _input_error(spec: type[TaskSpec], error: ValidationError) -> InputError:

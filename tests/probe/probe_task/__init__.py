@@ -1,0 +1,1 @@
+"""A task for tests of the spine: it does in order what its script says."""
