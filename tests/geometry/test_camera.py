@@ -35,9 +35,7 @@ def test_project_agrees_with_the_matrix(camera, pixel, depth_m):
 
 def test_the_pixel_convention_in_numbers():
     # One metre away, the optical axis meets cx, cy; half a metre to the right lies 300 pixels further.
-    np.testing.assert_allclose(
-        CAMERA.project(np.array([[0.0, 0, 1], [0.5, 0, 1]])), [[319.5, 239.5], [619.5, 239.5]]
-    )
+    np.testing.assert_allclose(CAMERA.project(np.array([[0.0, 0, 1], [0.5, 0, 1]])), [[319.5, 239.5], [619.5, 239.5]])
 
 
 def test_points_behind_the_camera_have_no_pixel():

@@ -28,13 +28,10 @@ def test_an_implausible_size_says_which_units_would_do():
     with pytest.raises(InputError) as caught:
         check_size(128.0, "m", name="mug.ply")
     error = caught.value
-    assert error.message == (
-        'mug.ply would be 128 m across (128 in unit "m"): did you mean "mm", "cm" or "inch"?'
-    )
+    assert error.message == ('mug.ply would be 128 m across (128 in unit "m"): did you mean "mm", "cm" or "inch"?')
     assert (error.code, error.field, error.value) == ("unit_implausible", "mesh_unit", "m")
     assert error.expected == (
-        '1 mm to 20 m across; "mm" would make it 128 mm; "cm" would make it 1.28 m; '
-        '"inch" would make it 3.25 m'
+        '1 mm to 20 m across; "mm" would make it 128 mm; "cm" would make it 1.28 m; "inch" would make it 3.25 m'
     )
     assert error.fix == "--mesh-unit mm or --mesh-unit cm or --mesh-unit inch or --allow-any-size"
 

@@ -149,9 +149,7 @@ def se3_log(T: Float[np.ndarray, "*batch 4 4"]) -> Float[np.ndarray, "*batch 6"]
     omega = so3_log(T[..., :3, :3])
     angle = np.linalg.norm(omega, axis=-1)
     # The inverse of the matrix in `se3_exp`: I - K/2 + (1 - (a/2) cot(a/2))/a^2 K^2
-    second = _by_angle(
-        angle, _cotangent_remainder, (1 / 12, 1 / 720, 1 / 30_240, 1 / 1_209_600, 1 / 47_900_160)
-    )
+    second = _by_angle(angle, _cotangent_remainder, (1 / 12, 1 / 720, 1 / 30_240, 1 / 1_209_600, 1 / 47_900_160))
     V_inverse = _quadratic(skew(omega), np.full_like(angle, -0.5), second)
     return np.concatenate([(V_inverse @ T[..., :3, 3, None])[..., 0], omega], axis=-1)
 

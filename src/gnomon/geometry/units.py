@@ -60,8 +60,7 @@ def check_size(
     range_text = f"{_length(SMALLEST_DIAMETER_M)} to {_length(LARGEST_DIAMETER_M)} across"
     flag = "--" + field.replace("_", "-")
     raise InputError(
-        f'{name} would be {_length(diameter_m)} across ({diameter:g} in unit "{unit}"): '
-        + _question(candidates),
+        f'{name} would be {_length(diameter_m)} across ({diameter:g} in unit "{unit}"): ' + _question(candidates),
         code="unit_implausible",
         field=field,
         value=unit,
