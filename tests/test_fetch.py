@@ -348,12 +348,13 @@ def test_a_broken_transfer_goes_on_where_it_stopped(server, folder):
     assert seen[-1] == (len(BODY), len(BODY))
 
 
-def test_a_file_that_changed_in_between_is_fetched_anew(server, folder):
-    new_body = BODY[::-1]
+@pytest.mark.parametrize("new_body", [BODY[::-1], b"shorter than what had come"])
+def test_a_file_that_changed_in_between_is_fetched_anew(server, folder, new_body):
     server.routes["/mug.ply"] = in_turn(
         serves_ranges(BODY, '"v1"', break_at=[1000]), serves_ranges(new_body, '"v2"', break_at=[])
     )
     assert fetch(server.url(), folder).sha256 == hashlib.sha256(new_body).hexdigest()
+    assert (folder / "mug.ply").read_bytes() == new_body
     assert ranges_asked(server) == [None, "bytes=1000-"]
 
 
@@ -611,7 +612,7 @@ def test_a_certificate_for_another_name_is_refused_at_once(https_server, folder,
 
 def test_user_and_password_reach_their_host_and_nothing_else(server, other_server, folder, caplog):
     caplog.set_level(logging.DEBUG)
-    server.routes["/mug.ply"] = in_turn(sends(b"", 503), redirects("/same"), redirects("/same"))
+    server.routes["/mug.ply"] = in_turn(sends(b"", 503), redirects("/same"), redirects(server.url("/same")))
     server.routes["/same"] = redirects(other_server.url("/gone"))
     other_server.routes["/gone"] = in_turn(sends(), sends(status=404))
     url = server.url(host="alice:s3cr%40t@127.0.0.1")
