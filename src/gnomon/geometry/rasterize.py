@@ -9,42 +9,37 @@ conversion using 2D homogeneous coordinates", 1997). Two things follow:
   -(p_k x p_j). That holds only while no multiply-add is fused, so these kernels must not use `fastmath`.
 - Triangles that cross the camera's plane need no clipping, only a test of depth at each sample.
 
-The sum of the edge functions over the determinant is 1 / Z, linear over the picture, and is what the z-buffer
-keeps. Results depend neither on the order of the triangles nor on the number of threads.
+The sum of the edge functions over the determinant is 1 / Z, linear over the picture.
+
+A sample of the buffer is one int64: the float32 bits of 1 / Z above FACE_MASK minus the triangle's number, 0 where
+nothing is seen. The nearer triangle, and of two equally near the one with the lower number, has the larger value:
+the buffer is a plain maximum and depends neither on the order of drawing nor on threads.
 """
 
 from __future__ import annotations
 
 import numba
 import numpy as np
+from jaxtyping import Int64
 
 from gnomon.geometry.drawable import CLUSTER_SIZE
 
-EMPTY = -1
-"""Value in a triangle buffer where nothing is seen."""
+FACE_MASK = 0x7FFFFFFF
 
-LANES = 8
-"""Samples tested together; rows of the buffers are a multiple of this long."""
+LANES = 4
+"""Rows are drawn in aligned runs of this many samples, which the compiler turns into vector instructions."""
+
+
+def make_buffer(width: int, height: int) -> Int64[np.ndarray, "height columns"]:
+    """An empty buffer for `draw`; columns are `width` rounded up to whole runs."""
+    return np.zeros((height, -(-width // LANES) * LANES), np.int64)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def draw(
-    cluster_xyz,
-    cluster_start,
-    corners,
-    bounds,
-    to_lattice,
-    camera,
-    cull,
-    near,
-    far,
-    width,
-    height,
-    inv_depth,
-    triangle,
-    box,
-):
-    """Draw all clusters into `inv_depth` and `triangle`, and widen `box` to the samples that were touched.
+    cluster_xyz, cluster_start, corners, bounds, to_lattice, camera, cull, near, far, width, height, buffer, box
+):  # fmt: skip
+    """Draw all clusters into `buffer`, and widen `box` to the samples that may have been touched.
 
     Args:
         cluster_xyz, cluster_start, corners, bounds: of a `Drawable`.
@@ -52,148 +47,103 @@ def draw(
         camera: the camera's centre, relative to the drawable's origin.
         cull: leave out triangles that face away.
         near, far: limits of depth, in the object's unit.
-        width, height: samples of the lattice; the buffers may be wider.
-        inv_depth: float32 [rows, columns], 0 where empty; 1 / depth of what is seen.
-        triangle: int32 [rows, columns], EMPTY where empty; sorted triangle that is seen.
+        width, height: samples of the lattice.
+        buffer: from `make_buffer`, see the module's docstring.
         box: int64 [x0, y0, x1, y1], x1 and y1 inclusive.
     """
-    m = to_lattice
-    px = np.empty(3 * CLUSTER_SIZE)
-    py = np.empty(3 * CLUSTER_SIZE)
-    pz = np.empty(3 * CLUSTER_SIZE)
-    u = np.empty(3 * CLUSTER_SIZE, np.float32)
-    v = np.empty(3 * CLUSTER_SIZE, np.float32)
+    p = np.empty((3, 3 * CLUSTER_SIZE))
+    uv = np.empty((3 * CLUSTER_SIZE, 2), np.float32)
     span = np.empty((4, CLUSTER_SIZE), np.int32)
-    n_faces = corners.shape[1]
+    columns = np.arange(buffer.shape[1]).astype(np.float64)
+    corner_uv = np.empty((3, CLUSTER_SIZE, 2), np.float32)
     # u and v are rounded once to float32: half a unit in the last place of the largest coordinate.
     slack = np.float32(max(width, height) * 2e-7 + 1e-4)
-    inv_near = 1.0 / near
-    inv_far = 1.0 / far
-
+    size = (np.float32(width - 1), np.float32(height - 1))
+    depth_range = (1.0 / far, 1.0 / near)
     for c in range(bounds.shape[0]):
-        sx = bounds[c, 0] - camera[0]
-        sy = bounds[c, 1] - camera[1]
-        sz = bounds[c, 2] - camera[2]
-        radius = bounds[c, 3]
-        if cull:
-            along = sx * bounds[c, 4] + sy * bounds[c, 5] + sz * bounds[c, 6]
-            if along >= bounds[c, 7] * np.sqrt(sx * sx + sy * sy + sz * sz) + radius:
-                continue
-        depth = m[2, 0] * bounds[c, 0] + m[2, 1] * bounds[c, 1] + m[2, 2] * bounds[c, 2] + m[2, 3]
-        if depth + radius < near or depth - radius > far:
+        sphere = bounds[c]
+        if cull and _faces_away(sphere, camera):
             continue
-        crosses_near = depth - radius < near
+        m = to_lattice[2]
+        depth = m[0] * sphere[0] + m[1] * sphere[1] + m[2] * sphere[2] + m[3]
+        if depth + sphere[3] < near or depth - sphere[3] > far:
+            continue
+        first = cluster_start[c]
+        _project(cluster_xyz[:, first : cluster_start[c + 1]], to_lattice, p, uv)
+        own = corners[:, c * CLUSTER_SIZE : min((c + 1) * CLUSTER_SIZE, corners.shape[1])]
+        _fetch(own, uv.view(np.int64), corner_uv.view(np.int64))
+        _spans(corner_uv, own.shape[1], slack, cull, size, span)
+        if depth - sphere[3] < near:
+            _spans_near(own, p, near, size, span)
+        _draw_cluster(own, p, span, cull, depth_range, FACE_MASK - c * CLUSTER_SIZE, columns, buffer, box)
 
-        w0 = cluster_start[c]
-        for i in range(cluster_start[c + 1] - w0):
-            x = np.float64(cluster_xyz[0, w0 + i])
-            y = np.float64(cluster_xyz[1, w0 + i])
-            z = np.float64(cluster_xyz[2, w0 + i])
-            p0 = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
-            p1 = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
-            p2 = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-            inv = 1.0 / p2
-            px[i] = p0
-            py[i] = p1
-            pz[i] = p2
-            u[i] = np.float32(p0 * inv)
-            v[i] = np.float32(p1 * inv)
 
-        f0 = c * CLUSTER_SIZE
-        count = min(CLUSTER_SIZE, n_faces - f0)
-        _spans(corners, f0, count, u, v, slack, cull, width, height, span)
-        if crosses_near:
-            _spans_near(corners, f0, count, px, py, pz, near, width, height, span)
-
-        for t in range(count):
-            x0 = span[0, t]
-            x1 = span[1, t]
-            if x1 < x0:
-                continue
-            y0 = span[2, t]
-            y1 = span[3, t]
-            i = corners[0, f0 + t]
-            j = corners[1, f0 + t]
-            k = corners[2, f0 + t]
-            a0 = py[j] * pz[k] - pz[j] * py[k]
-            b0 = pz[j] * px[k] - px[j] * pz[k]
-            c0 = px[j] * py[k] - py[j] * px[k]
-            a1 = py[k] * pz[i] - pz[k] * py[i]
-            b1 = pz[k] * px[i] - px[k] * pz[i]
-            c1 = px[k] * py[i] - py[k] * px[i]
-            a2 = py[i] * pz[j] - pz[i] * py[j]
-            b2 = pz[i] * px[j] - px[i] * pz[j]
-            c2 = px[i] * py[j] - py[i] * px[j]
-            det = px[i] * a0 + py[i] * b0 + pz[i] * c0
-            if det == 0.0 or (cull and det > 0.0):
-                continue
-            if det > 0.0:
-                sign = 1.0
-            else:
-                sign = -1.0
-            a0 *= sign
-            b0 *= sign
-            c0 *= sign
-            a1 *= sign
-            b1 *= sign
-            c1 *= sign
-            a2 *= sign
-            b2 *= sign
-            c2 *= sign
-            inv_det = 1.0 / (det * sign)
-            az = (a0 + a1 + a2) * inv_det
-            bz = (b0 + b1 + b2) * inv_det
-            cz = (c0 + c1 + c2) * inv_det
-            box[0] = min(box[0], x0)
-            box[1] = min(box[1], y0)
-            box[2] = max(box[2], x1)
-            box[3] = max(box[3], y1)
-            face = np.int32(f0 + t)
-            for y in range(y0, y1 + 1):
-                e0 = b0 * y + c0
-                e1 = b1 * y + c1
-                e2 = b2 * y + c2
-                ez = bz * y + cz
-                inside = False
-                for x in range(x0, x1 + 1):
-                    if a0 * x + e0 >= 0.0 and a1 * x + e1 >= 0.0 and a2 * x + e2 >= 0.0:
-                        inside = True
-                        nearness = np.float32(az * x + ez)
-                        if inv_far <= nearness <= inv_near and (
-                            nearness > inv_depth[y, x] or (nearness == inv_depth[y, x] and face < triangle[y, x])
-                        ):
-                            inv_depth[y, x] = nearness
-                            triangle[y, x] = face
-                    elif inside:
-                        break
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _faces_away(sphere, camera):
+    """No triangle of the cluster can show its front: its cone of normals points away from the camera."""
+    dx = sphere[0] - camera[0]
+    dy = sphere[1] - camera[1]
+    dz = sphere[2] - camera[2]
+    along = dx * sphere[4] + dy * sphere[5] + dz * sphere[6]
+    return along >= sphere[7] * np.sqrt(dx * dx + dy * dy + dz * dz) + sphere[3]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _spans(corners, f0, count, u, v, slack, cull, width, height, span):
-    """The box of samples under each triangle, empty where no sample is, from corners that are all in front."""
+def _project(xyz, m, p, uv):
+    for i in range(xyz.shape[1]):
+        x = np.float64(xyz[0, i])
+        y = np.float64(xyz[1, i])
+        z = np.float64(xyz[2, i])
+        p0 = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
+        p1 = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
+        p2 = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+        inv = 1.0 / p2
+        p[0, i] = p0
+        p[1, i] = p1
+        p[2, i] = p2
+        uv[i, 0] = np.float32(p0 * inv)
+        uv[i, 1] = np.float32(p1 * inv)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _fetch(corners, uv, corner_uv):
+    """Copy each corner's (u, v), eight bytes at a time, so that `_spans` reads without indices."""
+    for t in range(corners.shape[1]):
+        corner_uv[0, t, 0] = uv[corners[0, t], 0]
+        corner_uv[1, t, 0] = uv[corners[1, t], 0]
+        corner_uv[2, t, 0] = uv[corners[2, t], 0]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _spans(corner_uv, count, slack, cull, size, span):
+    """The box of samples under each triangle (x0, x1, y0, y1), x1 = -1 where there is none.
+
+    Right for triangles in front of the camera. No branches: the loop becomes vector instructions.
+    """
     one = np.float32(1.0)
-    zero = np.float32(0.0)
-    right = np.float32(width - 1)
-    bottom = np.float32(height - 1)
+    edge_margin = np.float32(4.0) * slack
+    keep = not cull
+    right, bottom = size
+    a, b, c = corner_uv[0], corner_uv[1], corner_uv[2]
     for t in range(count):
-        i = corners[0, f0 + t]
-        j = corners[1, f0 + t]
-        k = corners[2, f0 + t]
-        left = min(max(min(min(u[i], u[j]), u[k]) - slack, -one), right)
-        top = min(max(min(min(v[i], v[j]), v[k]) - slack, -one), bottom)
-        x1 = np.int32(min(max(max(max(u[i], u[j]), u[k]) + slack, -one), right) + one) - 1
-        y1 = np.int32(min(max(max(max(v[i], v[j]), v[k]) + slack, -one), bottom) + one) - 1
-        x0 = np.int32(left + one)
-        y0 = np.int32(top + one)
-        seen = (y1 >= y0) & (x1 >= x0)
-        if cull:
-            # Twice the area in the picture; the margin keeps triangles seen nearly edge-on for the exact test.
-            du1 = u[j] - u[i]
-            dv1 = v[j] - v[i]
-            du2 = u[k] - u[i]
-            dv2 = v[k] - v[i]
-            margin = np.float32(4.0) * slack * (abs(du1) + abs(dv1) + abs(du2) + abs(dv2)) + slack * slack
-            seen = seen & (du1 * dv2 - dv1 * du2 <= margin)
+        u0 = a[t, 0]
+        v0 = a[t, 1]
+        u1 = b[t, 0]
+        v1 = b[t, 1]
+        u2 = c[t, 0]
+        v2 = c[t, 1]
+        # After clamping to -1 and adding 1, truncation is ceil for the lower and floor + 1 for the upper bound.
+        x0 = np.int32(min(max(min(min(u0, u1), u2) - slack, -one), right) + one)
+        y0 = np.int32(min(max(min(min(v0, v1), v2) - slack, -one), bottom) + one)
+        x1 = np.int32(np.int32(min(max(max(max(u0, u1), u2) + slack, -one), right) + one) - np.int32(1))
+        y1 = np.int32(np.int32(min(max(max(max(v0, v1), v2) + slack, -one), bottom) + one) - np.int32(1))
+        # Twice the area in the picture; the margin leaves triangles seen nearly edge-on to the exact test.
+        du1 = u1 - u0
+        dv1 = v1 - v0
+        du2 = u2 - u0
+        dv2 = v2 - v0
+        margin = edge_margin * (abs(du1) + abs(dv1) + abs(du2) + abs(dv2)) + slack * slack
+        seen = (y1 >= y0) & (x1 >= x0) & (keep | (du1 * dv2 - dv1 * du2 <= margin))
         span[0, t] = x0
         span[1, t] = x1 if seen else np.int32(-1)
         span[2, t] = y0
@@ -201,37 +151,94 @@ def _spans(corners, f0, count, u, v, slack, cull, width, height, span):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _spans_near(corners, f0, count, px, py, pz, near, width, height, span):
+def _spans_near(corners, p, near, size, span):
     """Correct the boxes of triangles that reach in front of the near plane: clip them there first."""
-    for t in range(count):
-        lowest = min(pz[corners[0, f0 + t]], pz[corners[1, f0 + t]], pz[corners[2, f0 + t]])
-        if lowest >= near:
+    for t in range(corners.shape[1]):
+        if min(p[2, corners[0, t]], p[2, corners[1, t]], p[2, corners[2, t]]) >= near:
             continue
         left = top = np.inf
         right = bottom = -np.inf
         for side in range(3):
-            i = corners[side, f0 + t]
-            j = corners[(side + 1) % 3, f0 + t]
-            for end in range(2):
-                if end == 0:
-                    if pz[i] < near:
-                        continue
-                    x = px[i] / pz[i]
-                    y = py[i] / pz[i]
-                else:
-                    if (pz[i] < near) == (pz[j] < near):
-                        continue
-                    along = (near - pz[i]) / (pz[j] - pz[i])
-                    x = (px[i] + along * (px[j] - px[i])) / near
-                    y = (py[i] + along * (py[j] - py[i])) / near
-                left = min(left, x)
-                right = max(right, x)
-                top = min(top, y)
-                bottom = max(bottom, y)
+            i = corners[side, t]
+            j = corners[(side + 1) % 3, t]
+            x = y = np.nan
+            if p[2, i] >= near:
+                left, right = min(left, p[0, i] / p[2, i]), max(right, p[0, i] / p[2, i])
+                top, bottom = min(top, p[1, i] / p[2, i]), max(bottom, p[1, i] / p[2, i])
+            if (p[2, i] >= near) != (p[2, j] >= near):
+                along = (near - p[2, i]) / (p[2, j] - p[2, i])
+                x = (p[0, i] + along * (p[0, j] - p[0, i])) / near
+                y = (p[1, i] + along * (p[1, j] - p[1, i])) / near
+                left, right = min(left, x), max(right, x)
+                top, bottom = min(top, y), max(bottom, y)
         # One sample of margin is far more than the rounding of the clipped corners.
         span[0, t] = np.int32(max(np.floor(min(left, 1e6)) - 1.0, 0.0))
-        span[1, t] = np.int32(min(np.ceil(max(right, -1.0)) + 1.0, width - 1.0))
+        span[1, t] = np.int32(min(np.ceil(max(right, -2.0)) + 1.0, size[0]))
         span[2, t] = np.int32(max(np.floor(min(top, 1e6)) - 1.0, 0.0))
-        span[3, t] = np.int32(min(np.ceil(max(bottom, -1.0)) + 1.0, height - 1.0))
+        span[3, t] = np.int32(min(np.ceil(max(bottom, -2.0)) + 1.0, size[1]))
         if left > right or span[3, t] < span[2, t]:
             span[1, t] = -1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _draw_cluster(corners, p, span, cull, depth_range, first_mark, columns, buffer, box):
+    inv_far, inv_near = depth_range
+    x_low, y_low, x_high, y_high = box
+    for t in range(corners.shape[1]):
+        x0 = np.int64(span[0, t])
+        x1 = np.int64(span[1, t])
+        if x1 < x0:
+            continue
+        y0 = np.int64(span[2, t])
+        y1 = np.int64(span[3, t])
+        i = corners[0, t]
+        j = corners[1, t]
+        k = corners[2, t]
+        a0 = p[1, j] * p[2, k] - p[2, j] * p[1, k]
+        b0 = p[2, j] * p[0, k] - p[0, j] * p[2, k]
+        c0 = p[0, j] * p[1, k] - p[1, j] * p[0, k]
+        a1 = p[1, k] * p[2, i] - p[2, k] * p[1, i]
+        b1 = p[2, k] * p[0, i] - p[0, k] * p[2, i]
+        c1 = p[0, k] * p[1, i] - p[1, k] * p[0, i]
+        a2 = p[1, i] * p[2, j] - p[2, i] * p[1, j]
+        b2 = p[2, i] * p[0, j] - p[0, i] * p[2, j]
+        c2 = p[0, i] * p[1, j] - p[1, i] * p[0, j]
+        det = p[0, i] * a0 + p[1, i] * b0 + p[2, i] * c0
+        if det == 0.0 or (cull and det > 0.0):
+            continue
+        if det < 0.0:
+            det = -det
+            a0, b0, c0 = -a0, -b0, -c0
+            a1, b1, c1 = -a1, -b1, -c1
+            a2, b2, c2 = -a2, -b2, -c2
+        inv_det = 1.0 / det
+        az = (a0 + a1 + a2) * inv_det
+        bz = (b0 + b1 + b2) * inv_det
+        cz = (c0 + c1 + c2) * inv_det
+        x_low = min(x_low, x0)
+        y_low = min(y_low, y0)
+        x_high = max(x_high, x1)
+        y_high = max(y_high, y1)
+        xa = x0 & ~(LANES - 1)
+        xe = (x1 + LANES) & ~(LANES - 1)
+        for y in range(y0, y1 + 1):
+            _draw_run(
+                buffer[y, xa:xe], columns[xa:xe], a0, b0 * y + c0, a1, b1 * y + c1, a2, b2 * y + c2,
+                az, bz * y + cz, inv_far, inv_near, first_mark - t,
+            )  # fmt: skip
+    box[0] = x_low
+    box[1] = y_low
+    box[2] = x_high
+    box[3] = y_high
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _draw_run(run, columns, a0, e0, a1, e1, a2, e2, az, ez, inv_far, inv_near, mark):
+    """One row of one triangle: where all conditions hold, the larger of old and new. No branches."""
+    for s in range(run.shape[0]):
+        x = columns[s]
+        nearness = az * x + ez
+        in_depth = min(nearness - inv_far, inv_near - nearness)
+        inside = min(min(a0 * x + e0, a1 * x + e1), min(a2 * x + e2, in_depth))
+        value = (np.int64(np.float32(nearness).view(np.int32)) << 32) | mark
+        run[s] = max(run[s], value if inside >= 0.0 else np.int64(0))

@@ -6,14 +6,14 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Int64
 
 from gnomon.geometry import rasterize, shade
 from gnomon.geometry.drawable import Drawable, make_drawable
 from gnomon.geometry.mesh import Mesh
+from gnomon.geometry.surface import SRGB_STEPS, linear_to_srgb, make_surface
 from gnomon.tasks.templates import scene
 from gnomon.tasks.templates.scene import RenderOptions, TemplateView
 
@@ -53,35 +53,35 @@ def warm_up() -> None:
         pass
 
 
-@dataclass(frozen=True)
-class _Buffers:
-    """A thread's z-buffer and triangle buffer; empty between views."""
-
-    inv_depth: Float32[np.ndarray, "R C"]
-    triangle: Int32[np.ndarray, "R C"]
-
-
 class _Drawing:
     """One mesh with its options, prepared once and drawn from many poses by several threads."""
 
     def __init__(self, mesh: Mesh, options: RenderOptions) -> None:
         self.options = options
         self.drawable = make_drawable(mesh)
-        grey = options.base_color if options.colorize else None
-        self.surface = shade.make_surface(mesh, self.drawable, grey)
+        self.surface = make_surface(mesh, self.drawable, options.base_color if options.colorize else None)
         self.scale = scene.scene_scale(mesh, options.normalize)
-        self.to_srgb = shade.linear_to_srgb()
-        self.half_extent = (mesh.vertices.max(axis=0) - mesh.vertices.min(axis=0)) / 2
+        self.to_srgb = linear_to_srgb()
+        # Lattice samples: s per pixel so that one falls on each centre, and s - 1 more around for the filter.
+        self.samples = options.size * options.supersample + options.supersample - 1
         self._local = threading.local()
 
     def view(self, T_obj_cam: Float[np.ndarray, "4 4"]) -> TemplateView:
         options, drawable = self.options, self.drawable
-        step, samples = options.supersample, options.size * options.supersample + options.supersample - 1
         camera = T_obj_cam[:3, 3] * (scene.CAMERA_RADIUS / self.scale)
-        to_lattice, to_object = _projection(T_obj_cam[:3, :3], camera - drawable.origin, options.size, step)
-        buffers = self._buffers(samples)
-        maps = _blank_maps(options)
-        box = np.array([samples, samples, -1, -1])
+        lamp = T_obj_cam[:3, 3] * (scene.LIGHT_RADIUS / self.scale)
+        to_lattice, to_object = _projection(T_obj_cam[:3, :3], camera - drawable.origin, options)
+        eye = shade.Eye(
+            to_object=to_object,
+            centre=camera - drawable.origin,
+            lamp=lamp - drawable.origin,
+            strength=scene.light_strength() / self.scale**2,
+            ambient=scene.AMBIENT_LINEAR,
+            background=scene.BACKGROUND_LINEAR,
+        )
+        maps = self._blank_maps()
+        box = np.array([self.samples, self.samples, -1, -1])
+        buffer = self._buffer()
         near, far = scene.NEAR / self.scale, scene.FAR / self.scale
         rasterize.draw(
             drawable.cluster_xyz,
@@ -89,66 +89,58 @@ class _Drawing:
             drawable.corners,
             drawable.bounds,
             to_lattice,
-            camera - drawable.origin,
-            drawable.cull and self._outside(camera, near),
+            eye.centre,
+            drawable.closed and _outside(drawable, eye.centre, near),
             near,
             far,
-            samples,
-            samples,
-            buffers.inv_depth,
-            buffers.triangle,
+            self.samples,
+            self.samples,
+            buffer,
             box,
         )
-        if box[2] >= box[0]:
+        if box[2] >= 0:
+            step = options.supersample
             shade.resolve(
-                drawable.faces,
-                drawable.vertices,
-                drawable.normals,
-                self.surface,
-                to_object,
-                camera - drawable.origin,
-                drawable.origin,
-                self._lighting(camera),
-                step,
-                box,
-                buffers.inv_depth,
-                buffers.triangle,
-                self.to_srgb,
-                maps,
+                self.surface, drawable.planes, drawable.origin, eye, step, box, buffer, self.to_srgb, maps
             )
         return _as_view(maps, options)
 
-    def _lighting(self, camera: Float[np.ndarray, "3"]) -> shade.Lighting:
-        lamp = camera * (scene.LIGHT_RADIUS / scene.CAMERA_RADIUS)
-        return shade.Lighting(
-            position=lamp - self.drawable.origin,
-            strength=scene.light_strength() / self.scale**2,
-            ambient=scene.AMBIENT_LINEAR,
-            background=scene.BACKGROUND_LINEAR,
+    def _buffer(self) -> Int64[np.ndarray, "R C"]:
+        """This thread's z-buffer, empty between views."""
+        if not hasattr(self._local, "buffer"):
+            self._local.buffer = rasterize.make_buffer(self.samples, self.samples)
+        return self._local.buffer
+
+    def _blank_maps(self) -> shade.Maps:
+        options, size = self.options, self.options.size
+        if options.transparent:
+            rgb = np.zeros((size, size, 4), np.uint8)
+        else:
+            world = self.to_srgb[round(scene.BACKGROUND_LINEAR * SRGB_STEPS)]
+            rgb = np.full((size, size, 3), world)
+        return shade.Maps(
+            rgb=rgb,
+            mask=np.zeros((size, size), np.uint8),
+            xyz=np.full((size, size, 3), _BACKGROUND_HALF),
+            depth=np.zeros((size, size) if options.depth else (0, 0), np.float32),
+            normal=np.zeros((size, size, 3) if options.normals else (0, 0, 3), np.uint16),
         )
 
-    def _outside(self, camera: Float[np.ndarray, "3"], near: float) -> bool:
-        """No part of the surface can be cut open by the near plane: then back faces are always hidden."""
-        away = np.abs(camera - self.drawable.origin) - self.half_extent
-        return bool(away.max() > 2 * near)
 
-    def _buffers(self, samples: int) -> _Buffers:
-        if not hasattr(self._local, "buffers"):
-            self._local.buffers = _Buffers(
-                inv_depth=np.zeros((samples, samples), np.float32),
-                triangle=np.full((samples, samples), rasterize.EMPTY, np.int32),
-            )
-        return self._local.buffers
+def _outside(drawable: Drawable, camera: Float[np.ndarray, " 3"], near: float) -> bool:
+    """The near plane cannot cut the surface open: then the back faces of a closed one are always hidden."""
+    away = np.abs(camera) - drawable.half_extent
+    return bool(away.max() > 2 * near)
 
 
 def _projection(
-    R_obj_cam: Float[np.ndarray, "3 3"], camera: Float[np.ndarray, "3"], size: int, step: int
+    R_obj_cam: Float[np.ndarray, "3 3"], camera: Float[np.ndarray, " 3"], options: RenderOptions
 ) -> tuple[Float[np.ndarray, "3 4"], Float[np.ndarray, "3 3"]]:
     """Object point -> homogeneous lattice sample (3x4), and lattice sample -> ray in the object's axes (3x3).
 
     Element-wise arithmetic only: a matrix product may fuse its multiply-adds and round differently elsewhere.
     """
-    K = scene.camera_matrix(size)
+    K, step = scene.camera_matrix(options.size), options.supersample
     f = K[0, 0] * step
     c = K[0, 2] * step + (step - 1)
     x, y, z = R_obj_cam.T
@@ -157,22 +149,6 @@ def _projection(
     to_lattice = np.column_stack((linear, shift))
     to_object = np.column_stack((x / f, y / f, z - (x + y) * (c / f)))
     return np.ascontiguousarray(to_lattice), np.ascontiguousarray(to_object)
-
-
-def _blank_maps(options: RenderOptions) -> shade.Maps:
-    size = options.size
-    if options.transparent:
-        rgb = np.zeros((size, size, 4), np.uint8)
-    else:
-        world = shade.linear_to_srgb()[round(scene.BACKGROUND_LINEAR * shade.SRGB_STEPS)]
-        rgb = np.full((size, size, 3), world)
-    return shade.Maps(
-        rgb=rgb,
-        mask=np.zeros((size, size), np.uint8),
-        xyz=np.full((size, size, 3), _BACKGROUND_HALF),
-        depth=np.zeros((size, size) if options.depth else (0, 0), np.float32),
-        normal=np.zeros((size, size, 3) if options.normals else (0, 0, 3), np.uint16),
-    )
 
 
 def _as_view(maps: shade.Maps, options: RenderOptions) -> TemplateView:
