@@ -178,7 +178,7 @@ def test_a_killed_worker_is_tried_again_and_finished_steps_are_kept(home: Home):
     job = home.submit(probe("write a", "wait go", "write b"), resources=small())
     at_step(job, "wait-go")
     kill(processes_of(job)["worker"])
-    until(lambda: len(job.directory.attempts()) == 2 or home.run_pass() and False, "the second attempt")
+    until(lambda: len(job.directory.attempts()) == 2 or (home.run_pass() and False), "the second attempt")
     go(job)
     status = job.wait(timeout_s=LIMIT_S)
     assert (status.state, status.attempt) == (State.SUCCEEDED, 2)
@@ -392,14 +392,16 @@ def test_a_storm_of_kills_loses_nothing_and_publishes_once(home: Home, seed: int
         attempt = job.directory.newest_attempt()
         if job.directory.results.exists() or attempt is None:
             break
-        record = until(lambda a=attempt: a.process() or home.run_pass() and False, "process.json")
+        record = until(lambda a=attempt: a.process() or (home.run_pass() and False), "process.json")
         time.sleep(dice.uniform(0.0, 0.35))
         with contextlib.suppress(psutil.Error):
             supervisor = psutil.Process(record["pid"])
             victims = [supervisor, *supervisor.children()]
             kill(dice.choice(victims))
         until(
-            lambda a=attempt: job.status().state.is_final or job.directory.newest_attempt() != a or home.run_pass() and False,
+            lambda a=attempt: (
+                job.status().state.is_final or job.directory.newest_attempt() != a or (home.run_pass() and False)
+            ),
             "the next attempt",
         )
     status = job.wait(timeout_s=LIMIT_S)

@@ -317,9 +317,7 @@ def error_of(status: Status) -> GnomonError:
     if status.error is not None:
         return from_dict(status.error)
     if status.state is State.CANCELLED:
-        return from_dict(
-            {"code": "cancelled_by_user", "message": f"job {status.id} was cancelled", "exit_code": 8}
-        )
+        return from_dict({"code": "cancelled_by_user", "message": f"job {status.id} was cancelled", "exit_code": 8})
     return ExecutorError(f"job {status.id} is {status.state.value}", code=status.reason or "launch_failed")
 
 

@@ -143,9 +143,7 @@ class Index:
             if used[0] > 0 and not fits:
                 return False
             connection.execute(
-                jobs.update()
-                .where(jobs.c.id == job_id)
-                .values(state=State.LAUNCHING.value, updated_at=time.time())
+                jobs.update().where(jobs.c.id == job_id).values(state=State.LAUNCHING.value, updated_at=time.time())
             )
         return True
 

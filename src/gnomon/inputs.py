@@ -39,9 +39,7 @@ def collect(spec: TaskSpec, folder: Path) -> tuple[dict[str, Any], tuple[InputFi
             continue
         sources = list(value) if is_list else [value]
         if is_list and not sources:
-            raise InputError(
-                f"{field} is empty", code="field_missing", field=field, expected="at least one file"
-            )
+            raise InputError(f"{field} is empty", code="field_missing", field=field, expected="at least one file")
         names = []
         for index, source in enumerate(sources):
             slot = f"{field}/{index:04d}" if is_list else field
@@ -85,9 +83,7 @@ def input_path(folder: Path, name: str) -> Path:
     """The path of an input by its name, which may not leave the folder."""
     parts = PurePosixPath(name).parts
     if not parts or PurePosixPath(name).is_absolute() or ".." in parts:
-        raise InputError(
-            f"{name!r} is no name of an input", code="input_name_unsafe", field="inputs", value=name
-        )
+        raise InputError(f"{name!r} is no name of an input", code="input_name_unsafe", field="inputs", value=name)
     return folder.joinpath(*parts)
 
 
@@ -118,9 +114,7 @@ def _collect_one(field: str, marker: Input, source: str, slot: str, folder: Path
             value=source,
             expected="a path, or a file://, http:// or https:// URL",
         )
-    path = (
-        Path(url2pathname(unquote(urlsplit(source).path))) if scheme == "file" else Path(source).expanduser()
-    )
+    path = Path(url2pathname(unquote(urlsplit(source).path))) if scheme == "file" else Path(source).expanduser()
     _check_local(field, marker, path)
     # The main file keeps its name, because companions may be found by it; slashes and the like cannot be in it.
     added = [_copy(path, f"{slot}/{path.name}", folder, field)]
@@ -188,9 +182,7 @@ def _copy(source: Path, name: str, folder: Path, field: str) -> InputFile:
     return InputFile(name=name, sha256=digest.hexdigest(), size=size)
 
 
-def _fetch(
-    file: InputFile, marker: Input, request: Request, folder: Path, cancelled: Callable[[], None]
-) -> None:
+def _fetch(file: InputFile, marker: Input, request: Request, folder: Path, cancelled: Callable[[], None]) -> None:
     """Fetch a file and its companions into a folder that appears only when all of them are there."""
     from gnomon.fetch import fetch_url
 
@@ -235,9 +227,7 @@ def _fetched_files(file: InputFile, path: Path) -> list[InputFile]:
 
 def _verify(file: InputFile, path: Path) -> InputFile:
     if not path.is_file():
-        raise InputError(
-            f"input {file.name} is gone from the job's folder", code="input_missing", field="inputs"
-        )
+        raise InputError(f"input {file.name} is gone from the job's folder", code="input_missing", field="inputs")
     digest = sha256_of(path)
     if file.sha256 is not None and digest != file.sha256:
         raise InputError(

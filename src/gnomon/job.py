@@ -286,6 +286,4 @@ class JobStore:
                 fix="gnomon jobs lists them; gnomon reindex finds folders that the list has forgotten",
             )
         some = ", ".join(job.id for job in matches[:5])
-        raise NotFound(
-            f"{text!r} fits {len(matches)} jobs: {some}", code="job_ambiguous", field="job", value=text
-        )
+        raise NotFound(f"{text!r} fits {len(matches)} jobs: {some}", code="job_ambiguous", field="job", value=text)

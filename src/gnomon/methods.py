@@ -35,9 +35,7 @@ class Method:
         """What stands between this machine and the method, in words; empty when it can run."""
         from gnomon import environments
 
-        absent = [
-            f"the Python package {name}" for name in self.packages if importlib.util.find_spec(name) is None
-        ]
+        absent = [f"the Python package {name}" for name in self.packages if importlib.util.find_spec(name) is None]
         if self.environment is not None and not environments.is_ready(self.environment, cache_root):
             absent.append(f"its private environment ({', '.join(self.environment.requirements)})")
         return absent

@@ -140,9 +140,7 @@ def launch(job: JobDir, site: Site) -> bool:
         site.transfer.push(job)
         site.launcher.submit(attempt, token, command, resources)
     except OSError as error:
-        _record_failure(
-            attempt, ExecutorError(f"the worker could not be started: {error}"), Reason.LAUNCH_FAILED
-        )
+        _record_failure(attempt, ExecutorError(f"the worker could not be started: {error}"), Reason.LAUNCH_FAILED)
     return True
 
 

@@ -50,9 +50,7 @@ class ResultCache:
                 (draft / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / name).chmod(0o444)
                 _link(folder / name, draft / name)
-            atomic.write_json(
-                draft / MANIFEST, {"files": {name: (draft / name).stat().st_size for name in names}}
-            )
+            atomic.write_json(draft / MANIFEST, {"files": {name: (draft / name).stat().st_size for name in names}})
             shutil.rmtree(entry, ignore_errors=True)
             draft.rename(entry)
             self._trim()
@@ -61,10 +59,7 @@ class ResultCache:
 
     def _trim(self) -> None:
         entries = [path for path in self.root.iterdir() if (path / MANIFEST).exists()]
-        sizes = {
-            path: sum((atomic.read_json(path / MANIFEST) or {"files": {}})["files"].values())
-            for path in entries
-        }
+        sizes = {path: sum((atomic.read_json(path / MANIFEST) or {"files": {}})["files"].values()) for path in entries}
         total = sum(sizes.values())
         for path in sorted(entries, key=lambda entry: entry.stat().st_mtime):
             if total <= self.limit_gb * 1e9:

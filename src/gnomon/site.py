@@ -72,9 +72,7 @@ def _read_tables(file: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except tomllib.TOMLDecodeError as error:
-        raise InputError(
-            f"{file} is not valid TOML: {error}", code="sites_invalid", field="sites.toml"
-        ) from None
+        raise InputError(f"{file} is not valid TOML: {error}", code="sites_invalid", field="sites.toml") from None
     return content.get("sites", {})
 
 

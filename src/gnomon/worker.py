@@ -190,9 +190,7 @@ def classify(error: BaseException, out: Path) -> tuple[GnomonError, Reason]:
     if isinstance(error, OSError):
         error = disk_error(error, out)
     if isinstance(error, MemoryError):
-        error = LimitError(
-            "the worker ran out of memory", code="out_of_memory", fix="give the job more --mem-gb"
-        )
+        error = LimitError("the worker ran out of memory", code="out_of_memory", fix="give the job more --mem-gb")
     if isinstance(error, KeyboardInterrupt):
         error = Cancelled("interrupted")
     if not isinstance(error, GnomonError):

@@ -64,9 +64,7 @@ class LazyGroup(click.Group):
 
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
             if near:
-                raise click.UsageError(
-                    f"there is no command {args[0]!r}; did you mean {near[0]!r}?", ctx
-                ) from error
+                raise click.UsageError(f"there is no command {args[0]!r}; did you mean {near[0]!r}?", ctx) from error
             raise
 
 
@@ -86,7 +84,7 @@ def main() -> None:
     """Entry point: runs a command and turns gnomon's errors into their text and exit code."""
     wants_json = "--json" in sys.argv
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="gnomon", complete_var="_GNOMON_COMPLETE", standalone_mode=False)
     except GnomonError as error:
         from gnomon.cli.output import report_error
 

@@ -62,9 +62,7 @@ def _print(report: dict[str, Any]) -> None:
     click.echo(f"gnomon {report['gnomon']}, Python {report['python']}, {report['platform']}")
     click.echo(f"jobs in {report['home']}, cache in {report['cache']}")
     for name, version in report["packages"].items():
-        absent = (
-            f'absent (optional: pip install "gnomon[{OPTIONAL[name]}]")' if name in OPTIONAL else "ABSENT"
-        )
+        absent = f'absent (optional: pip install "gnomon[{OPTIONAL[name]}]")' if name in OPTIONAL else "ABSENT"
         click.echo(f"  {name:<12}{version or absent}")
     click.echo("sites")
     for name, site in report["sites"].items():
@@ -74,7 +72,5 @@ def _print(report: dict[str, Any]) -> None:
             click.echo(f"  {'':<12}{problem}")
     click.echo("methods")
     for method in report["methods"]:
-        verdict = (
-            "ready" if not method["missing"] else f"needs {'; '.join(method['missing'])}: {method['remedy']}"
-        )
+        verdict = "ready" if not method["missing"] else f"needs {'; '.join(method['missing'])}: {method['remedy']}"
         click.echo(f"  {method['task']}/{method['name']}: {verdict}")

@@ -21,32 +21,28 @@ def parameters(spec: type[TaskSpec]) -> list[click.Parameter]:
         marker, is_list = markers.get(name, (None, False))
         if marker is not None and marker.argument:
             made.append(
-                click.Argument(
-                    [name], nargs=-1 if is_list else 1, required=True, metavar=_metavar(name, is_list)
-                )
+                click.Argument([name], nargs=-1 if is_list else 1, required=True, metavar=_metavar(name, is_list))
             )
         else:
-            made.append(_option(name, info, is_list))
+            made.append(_option(name, info))
     return made
 
 
 def given_values(spec: type[TaskSpec], values: dict[str, Any]) -> dict[str, Any]:
     """What the user really gave; the model's own defaults stand for the rest."""
     given = {name: value for name, value in values.items() if name in spec.model_fields and value is not None}
-    return {
-        name: list(value) if isinstance(value, tuple) else value
-        for name, value in given.items()
-        if value != ()
-    }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items() if value != ()}
 
 
-def _option(name: str, info: FieldInfo, is_list: bool) -> click.Option:
+def _option(name: str, info: FieldInfo) -> click.Option:
     flag = "--" + name.replace("_", "-")
     kind = _plain(info.annotation)
     help_text = _help(info)
     if kind is bool:
         return click.Option([f"{flag}/--no-{flag[2:]}", name], default=None, help=help_text)
-    return click.Option([flag, name], default=None, type=_click_type(kind), multiple=is_list, help=help_text)
+    return click.Option(
+        [flag, name], default=None, type=_click_type(kind), multiple=_is_list(info.annotation), help=help_text
+    )
 
 
 def _plain(annotation: Any) -> Any:
@@ -59,6 +55,13 @@ def _plain(annotation: Any) -> Any:
     if origin in (list, tuple):
         return _plain(typing.get_args(annotation)[0])
     return annotation
+
+
+def _is_list(annotation: Any) -> bool:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return any(_is_list(argument) for argument in arguments)
+    return origin in (list, tuple)
 
 
 def _click_type(kind: Any) -> Any:
@@ -84,9 +87,7 @@ def _help(info: FieldInfo) -> str:
     if info.default is PydanticUndefined or info.default is None:
         return text + "."
     default = (
-        {True: "yes", False: "no"}.get(info.default, info.default)
-        if isinstance(info.default, bool)
-        else info.default
+        {True: "yes", False: "no"}.get(info.default, info.default) if isinstance(info.default, bool) else info.default
     )
     return f"{text}. [default: {default}]"
 

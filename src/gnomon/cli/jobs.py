@@ -38,9 +38,7 @@ def complete_job(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 
 
 job_argument = click.argument("job", shell_complete=complete_job)
-jobs_argument = click.argument(
-    "job_names", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job
-)
+jobs_argument = click.argument("job_names", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
 
 
 class SubmitGroup(click.Group):
@@ -63,9 +61,7 @@ def submit() -> None:
 @click.command()
 @click.option("--task", type=click.Choice(list(TASKS)), help="Only jobs of this task.")
 @click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only jobs in this state.")
-@click.option(
-    "-n", "--limit", type=click.IntRange(1, 10_000), default=30, show_default=True, help="How many."
-)
+@click.option("-n", "--limit", type=click.IntRange(1, 10_000), default=30, show_default=True, help="How many.")
 @click.option("--before", help="Only jobs older than this id, for the next page.")
 @as_json_option
 def jobs(task: str | None, states: tuple[str, ...], limit: int, before: str | None, as_json: bool) -> None:
@@ -288,8 +284,6 @@ def _facts(found: Any, request: Any, status: Any, result: dict[str, Any] | None)
     if status.max_rss_mb is not None:
         facts.append(("used", f"{status.cpu_s:.2f} CPU-s, at most {status.max_rss_mb:.0f} MB"))
     if result is not None:
-        facts.append(
-            ("results", f"{found.results} ({len(result['outputs'])} files, {duration(result['seconds'])})")
-        )
+        facts.append(("results", f"{found.results} ({len(result['outputs'])} files, {duration(result['seconds'])})"))
     facts.append(("folder", str(found.directory.path)))
     return facts

@@ -26,9 +26,8 @@ def list_methods(as_json: bool) -> None:
         print_json(records)
         return
     rows = [
-        [record["task"], record["name"], "no" if record["missing"] else "yes", ", ".join(record["devices"]), record["licence"]]
-        for record in records
-    ]  # fmt: skip
+        [r["task"], r["name"], "no" if r["missing"] else "yes", ", ".join(r["devices"]), r["licence"]] for r in records
+    ]
     print_table(["TASK", "METHOD", "READY", "DEVICES", "LICENCE"], rows)
     for record in records:
         click.echo(f"\n{record['name']}: {record['summary']}\n  cite: {record['paper']}")
@@ -62,9 +61,7 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
     else:
         for record in records:
             problem = "; ".join(record["missing"])
-            click.echo(
-                f"{record['name']}: " + (f"missing {problem}; {record['remedy']}" if problem else "ready")
-            )
+            click.echo(f"{record['name']}: " + (f"missing {problem}; {record['remedy']}" if problem else "ready"))
     return 3 if any(record["missing"] for record in records) else 0
 
 

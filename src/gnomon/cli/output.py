@@ -10,9 +10,7 @@ import click
 
 from gnomon.errors import GnomonError
 
-as_json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document instead of text."
-)
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 
 
 def print_json(value: Any) -> None:

@@ -91,9 +91,7 @@ class Bars:
         if event["event"] == "step":
             title = f"[{event['index']}/{event['count']}] {event['step']}"
             self._began[event["step"]] = event["t"]
-            self._bars[event["step"]] = self._progress.add_task(
-                title.replace("[", r"\["), total=None, rate="", left=""
-            )
+            self._bars[event["step"]] = self._progress.add_task(title.replace("[", r"\["), total=None, rate="", left="")
         elif event["event"] == "progress" and event["step"] in self._bars:
             self._update(event)
         elif (note := note_of(event)) is not None:

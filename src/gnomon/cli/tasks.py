@@ -75,9 +75,7 @@ def _resources(home: Any, spec: Any, values: dict[str, Any]) -> Any:
 
     capacity = get_site(home.reconciler.sites, values["site"]).launcher.capacity()
     default = spec.default_resources(capacity.cpus, capacity.mem_gb)
-    asked = {
-        name: values[name] for name in ("cpus", "mem_gb", "gpus", "timeout_s") if values[name] is not None
-    }
+    asked = {name: values[name] for name in ("cpus", "mem_gb", "gpus", "timeout_s") if values[name] is not None}
     return Resources.model_validate(default.model_dump() | asked)
 
 
@@ -131,10 +129,10 @@ def _report(job: Any, status: Any, out: Path, as_json: bool) -> None:
         return
     from gnomon.tasks import get_task
 
-    result = get_task(record["task"]).spec().read_result(record["result"], out)
-    for line in result.summary():
+    for line in get_task(record["task"]).spec().summary(record["result"]):
         click.echo(line)
     for warning in record["warnings"]:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(f"results: {out}    report: {out / 'report.html'}")
+    report = out / "report.html"
+    click.echo(f"results: {out}" + (f"    look at: {report}" if report.exists() else ""))
     click.echo(f"job {job.id}: {duration(record['seconds'])}, {len(record['outputs'])} files")

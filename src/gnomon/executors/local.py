@@ -111,8 +111,6 @@ def usable_memory_gb() -> float:
 def count_gpus() -> int:
     """NVIDIA devices that the driver shows; no library is needed to count them."""
     try:
-        return sum(
-            path.name.removeprefix("nvidia").isdigit() for path in Path("/dev").glob("nvidia*")
-        )
+        return sum(path.name.removeprefix("nvidia").isdigit() for path in Path("/dev").glob("nvidia*"))
     except OSError:
         return 0

@@ -175,9 +175,7 @@ def _kill_remaining() -> None:
         psutil.wait_procs(children, timeout=0.2)
 
 
-def _record(
-    attempt: Attempt, began: float, *, code: int | None, ending: Ending | None, peak_mb: float
-) -> None:
+def _record(attempt: Attempt, began: float, *, code: int | None, ending: Ending | None, peak_mb: float) -> None:
     usage = os.times()
     outcome: dict[str, Any] = {
         "exit_code": code,

@@ -55,6 +55,12 @@ class TaskSpec(BaseModel):
         return record
 
     @classmethod
+    def summary(cls, record: dict[str, Any]) -> list[str]:
+        """A few lines for the terminal about a result."""
+        del record
+        return []
+
+    @classmethod
     def parse(cls, **values: Any) -> typing.Self:
         """Build the spec, turning pydantic's complaint into an InputError that names field, value and remedy.
 

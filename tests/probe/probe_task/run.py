@@ -51,7 +51,9 @@ def run(spec, context: Context) -> Outcome:
         elif word == "raise":
             raise MethodError("the method gave up", code=rest)
         elif word == "input":
-            raise InputError("the input is wrong", code=rest, field="script", value=line, expected="better", fix="mend it")
+            raise InputError(
+                "the input is wrong", code=rest, field="script", value=line, expected="better", fix="mend it"
+            )
         elif word == "crash":
             raise ZeroDivisionError("a mistake")
         elif word == "memory":

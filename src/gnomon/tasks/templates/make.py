@@ -48,9 +48,7 @@ def make_set(
     templates.mkdir(exist_ok=True)
     sheet = files.ContactSheet(len(T_obj_cam))
     written = 0
-    with files.ViewWriter(
-        templates, folder, bundle=spec.bundle, count=len(T_obj_cam), threads=threads
-    ) as writer:
+    with files.ViewWriter(templates, folder, bundle=spec.bundle, count=len(T_obj_cam), threads=threads) as writer:
         for index, view in _views(mesh, T_obj_cam, options, spec.method, threads, folder, cache_root):
             writer.write(index, view)
             sheet.add(index, view)
@@ -89,9 +87,7 @@ def _views(
         from gnomon.tasks.templates.methods import blender
 
         workdir = folder / ".blender"
-        return blender.render(
-            mesh, T_obj_cam, options, threads=threads, workdir=workdir, cache_root=cache_root
-        )
+        return blender.render(mesh, T_obj_cam, options, threads=threads, workdir=workdir, cache_root=cache_root)
     from gnomon.tasks.templates.methods import raster
 
     return raster.render(mesh, T_obj_cam, options, threads=threads)

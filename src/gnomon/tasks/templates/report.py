@@ -25,9 +25,7 @@ def _overview(sets: list[TemplateSet]) -> str:
         (item.name, "failed" if item.error else "done", f"{item.triangles:,}", f"{item.diameter_m * 1e3:.4g}", f"{item.seconds:.2f}")
         for item in sets
     ]  # fmt: skip
-    return report.section(
-        "All sets", report.table(["set", "state", "triangles", "diameter, mm", "seconds"], rows)
-    )
+    return report.section("All sets", report.table(["set", "state", "triangles", "diameter, mm", "seconds"], rows))
 
 
 def _section(item: TemplateSet, spec: Templates) -> str:

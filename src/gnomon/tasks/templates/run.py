@@ -162,9 +162,7 @@ class TemplatesJob:
             "any_size": self.spec.allow_any_size,
         }
 
-    def _describe(
-        self, item: Item, folder: str, manifest: dict[str, Any], cached: bool, seconds: float
-    ) -> TemplateSet:
+    def _describe(self, item: Item, folder: str, manifest: dict[str, Any], cached: bool, seconds: float) -> TemplateSet:
         prefix = "" if self.alone else f"{folder}/"
         return TemplateSet(
             name=item.name,

@@ -43,9 +43,7 @@ class Templates(TaskSpec):
         description="own camera poses instead: .npy, N x 4 x 4, camera to object, OpenCV axes, 1000 = radius 2",
     )
     size: int = Field(512, ge=16, le=4096, description="width and height of the pictures in pixels")
-    normalize: bool = Field(
-        True, description="scale the object into a ball of radius 0.5 around the CAD origin"
-    )
+    normalize: bool = Field(True, description="scale the object into a ball of radius 0.5 around the CAD origin")
     colorize: bool = Field(False, description="draw the object in one grey instead of its own colours")
     base_color: float = Field(0.05, ge=0, le=1, description="the linear grey of --colorize")
     supersample: int = Field(2, ge=1, le=4, description="RGB samples along each pixel's side")
@@ -68,9 +66,11 @@ class Templates(TaskSpec):
 
     @classmethod
     def read_result(cls, record: dict[str, Any], root: Path) -> TemplatesResult:
-        return TemplatesResult(
-            root=root, sets=tuple(TemplateSet.model_validate(item) for item in record["sets"])
-        )
+        return TemplatesResult(root=root, sets=tuple(TemplateSet.model_validate(item) for item in record["sets"]))
+
+    @classmethod
+    def summary(cls, record: dict[str, Any]) -> list[str]:
+        return [_line(TemplateSet.model_validate(item)) for item in record["sets"]]
 
     @field_validator("mesh", mode="before")
     @classmethod
@@ -114,10 +114,6 @@ class TemplatesResult(Frozen):
 
     root: Path
     sets: tuple[TemplateSet, ...]
-
-    def summary(self) -> list[str]:
-        """A few lines for the terminal."""
-        return [_line(item) for item in self.sets]
 
     @property
     def succeeded(self) -> tuple[TemplateSet, ...]:
