@@ -63,17 +63,17 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 def sealed(tmp_path: Path, spec: Spec, *, allow_private: bool = True):
     store = JobStore(tmp_path / "home")
     draft = Draft(store, new_id())
-    params, files = collect(spec, draft.inputs)
+    collected = collect(spec, draft.inputs)
     request = Request(
         id=draft.id,
         task="spec",
         method="plain",
-        params=params,
-        inputs=files,
+        params=collected.params,
+        inputs=collected.files,
         allow_private_urls=allow_private,
         gnomon_version="0",
     )
-    return request, draft.seal(request)
+    return request, draft.seal(request, collected.urls)
 
 
 def fetch_all(request, job):
@@ -88,26 +88,26 @@ def test_files_of_the_same_name_do_not_meet(tmp_path: Path, folder: Path):
     for side in ("left", "right"):
         (tmp_path / side).mkdir()
         (tmp_path / side / "a.txt").write_text(side)
-    params, files = collect(Spec(parts=[str(tmp_path / "left/a.txt"), str(tmp_path / "right/a.txt")]), folder)
-    assert params["parts"] == ["parts/0000/a.txt", "parts/0001/a.txt"]
-    assert [input_path(folder, file.name).read_text() for file in files] == ["left", "right"]
-    assert files[0].sha256 == hashlib.sha256(b"left").hexdigest()
+    collected = collect(Spec(parts=[str(tmp_path / "left/a.txt"), str(tmp_path / "right/a.txt")]), folder)
+    assert collected.params["parts"] == ["parts/0000/a.txt", "parts/0001/a.txt"]
+    assert [input_path(folder, file.name).read_text() for file in collected.files] == ["left", "right"]
+    assert collected.files[0].sha256 == hashlib.sha256(b"left").hexdigest()
 
 
 def test_file_urls_and_odd_names_work(tmp_path: Path, folder: Path):
     source = tmp_path / "mit Leer & Ümlaut.txt"
     source.write_text("x")
-    params, files = collect(Spec(parts=[source.as_uri(), str(source)]), folder)
-    assert input_path(folder, params["parts"][0]).read_text() == "x"
-    assert len(files) == 2
+    collected = collect(Spec(parts=[source.as_uri(), str(source)]), folder)
+    assert input_path(folder, collected.params["parts"][0]).read_text() == "x"
+    assert len(collected.files) == 2
 
 
 def test_companions_travel_with_their_file(tmp_path: Path, folder: Path):
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps" / "skin.png").write_text("skin")
     (tmp_path / "a.txt").write_text("use maps/skin.png\nuse absent.png\n")
-    _, files = collect(Spec(parts=[str(tmp_path / "a.txt")]), folder)
-    assert [file.name for file in files] == ["parts/0000/a.txt", "parts/0000/maps/skin.png"]
+    collected = collect(Spec(parts=[str(tmp_path / "a.txt")]), folder)
+    assert [file.name for file in collected.files] == ["parts/0000/a.txt", "parts/0000/maps/skin.png"]
 
 
 @pytest.mark.parametrize(
@@ -170,3 +170,17 @@ def test_a_missing_url_is_named_and_leaves_nothing(tmp_path: Path, served):
     assert error.value.code == "url_not_found"
     with contextlib.suppress(FileNotFoundError):
         assert not list((job.inputs / "parts").glob("[!.]*"))
+
+
+def test_passwords_and_signatures_stay_out_of_the_request(tmp_path: Path, served):
+    root, url = served
+    (root / "a.txt").write_text("x")
+    secret = url.replace("http://", "http://user:hunter2@") + "/a.txt?signature=s3cret"
+    request, job = sealed(tmp_path, Spec(parts=[secret]))
+    text = job.request.read_text()
+    assert "hunter2" not in text
+    assert "s3cret" not in text
+    assert (job.path / "private.json").stat().st_mode & 0o777 == 0o600
+    files = fetch_all(request, job)
+    assert files[0].sha256 == hashlib.sha256(b"x").hexdigest()
+    assert not (job.path / "private.json").exists()

@@ -63,14 +63,14 @@ class Home:
         try:
             draft = Draft(self.store, new_id())
             try:
-                params, files = inputs.collect(spec, draft.inputs)
+                collected = inputs.collect(spec, draft.inputs)
                 job = draft.seal(
                     Request(
                         id=draft.id,
                         task=spec.task,
                         method=spec.method,
-                        params=params,
-                        inputs=files,
+                        params=collected.params,
+                        inputs=collected.files,
                         resources=resources,
                         seed=seed,
                         site=site,
@@ -78,7 +78,8 @@ class Home:
                         max_attempts=max_attempts,
                         allow_private_urls=allow_private_urls,
                         gnomon_version=__version__,
-                    )
+                    ),
+                    collected.urls,
                 )
             except BaseException:
                 draft.discard()

@@ -11,6 +11,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
@@ -25,14 +26,26 @@ CHUNK_BYTES = 1 << 20
 FETCH_TIMEOUT_S = 60.0
 
 
-def collect(spec: TaskSpec, folder: Path) -> tuple[dict[str, Any], tuple[InputFile, ...]]:
-    """Copy the spec's local inputs into `folder`; return the spec's values with names for paths, and the files.
+@dataclass(frozen=True)
+class Collected:
+    """What a request says about its inputs, and what only the worker may know."""
+
+    params: dict[str, Any]
+    """The spec's values with names under inputs/ for paths and URLs."""
+    files: tuple[InputFile, ...]
+    urls: dict[str, str]
+    """The complete URL of each remote input by its name; passwords and signatures in them are secrets."""
+
+
+def collect(spec: TaskSpec, folder: Path) -> Collected:
+    """Copy the spec's local inputs into `folder`, and note where the others come from.
 
     Raises:
         InputError: a file is missing, unreadable, too large or of an unknown kind.
     """
     params = spec.model_dump(mode="json")
     files: list[InputFile] = []
+    urls: dict[str, str] = {}
     for field, marker, is_list in input_fields(type(spec)):
         value = getattr(spec, field)
         if value is None:
@@ -46,8 +59,10 @@ def collect(spec: TaskSpec, folder: Path) -> tuple[dict[str, Any], tuple[InputFi
             added = _collect_one(field, marker, source, slot, folder)
             names.append(added[0].name)
             files.extend(added)
+            if added[0].url is not None:
+                urls[added[0].name] = source
         params[field] = names if is_list else names[0]
-    return params, tuple(files)
+    return Collected(params, tuple(files), urls)
 
 
 def stage(
@@ -64,6 +79,7 @@ def stage(
         InputError: a URL is refused or does not answer with the expected file, or a file was changed.
     """
     markers = {field: marker for field, marker, _ in input_fields(spec)}
+    urls = job.private_urls()
     staged: list[InputFile] = []
     for index, file in enumerate(request.inputs):
         cancelled()
@@ -73,9 +89,10 @@ def stage(
             staged.append(_verify(file, path))
         else:
             if not path.parent.exists():
-                _fetch(file, marker, request, path.parent, cancelled)
+                _fetch(urls[file.name], file, marker, request, path.parent, cancelled)
             staged.extend(_fetched_files(file, path))
         progress(index + 1, len(request.inputs))
+    job.forget_private_urls()
     return tuple(staged)
 
 
@@ -101,11 +118,12 @@ def safe_name(name: str) -> str:
 def _collect_one(field: str, marker: Input, source: str, slot: str, folder: Path) -> list[InputFile]:
     scheme = urlsplit(source).scheme.lower()
     if scheme in ("http", "https"):
-        from gnomon.fetch import file_name_of
+        from gnomon.fetch.names import file_name_of, parse_url, public_form
 
+        shown = public_form(parse_url(source, field))
         name = safe_name(file_name_of(source))
         _check_suffix(field, marker, name)
-        return [InputFile(name=f"{slot}/{name}", url=source)]
+        return [InputFile(name=f"{slot}/{name}", url=shown)]
     if scheme not in ("", "file") and len(scheme) > 1:
         raise InputError(
             f"{field}: no way to read {scheme}:// inputs",
@@ -182,14 +200,15 @@ def _copy(source: Path, name: str, folder: Path, field: str) -> InputFile:
     return InputFile(name=name, sha256=digest.hexdigest(), size=size)
 
 
-def _fetch(file: InputFile, marker: Input, request: Request, folder: Path, cancelled: Callable[[], None]) -> None:
+def _fetch(
+    url: str, file: InputFile, marker: Input, request: Request, folder: Path, cancelled: Callable[[], None]
+) -> None:
     """Fetch a file and its companions into a folder that appears only when all of them are there."""
     from gnomon.fetch import fetch_url
 
     draft = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
-    url = file.url or ""
 
     def get(source: str, name: str) -> None:
         target = input_path(draft, name)
@@ -206,13 +225,19 @@ def _fetch(file: InputFile, marker: Input, request: Request, folder: Path, cance
         )
 
     main = PurePosixPath(file.name).name
-    get(url, main)
+    try:
+        get(url, main)
+    except InputError as error:
+        if error.code == "url_private":
+            error.fix = "if you trust it, submit again with --allow-private-urls"
+        raise
     for companion in marker.companions(draft / main) if marker.companions else []:
         try:
             get(urljoin(url, companion), companion)
         except InputError as error:
-            # A missing material is the reader's business; it draws the mesh without and says so.
-            if error.code != "url_not_found":
+            # A missing material is the reader's business; it draws the mesh without and says so. A signature
+            # that holds for the mesh alone makes its companions look forbidden.
+            if error.code not in ("url_not_found", "url_denied"):
                 raise
     draft.rename(folder)
 

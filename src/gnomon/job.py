@@ -8,6 +8,7 @@
                             out/                                 the worker's private results
       results/              appears by one rename of an attempt's out/, once
       cancel                empty marker
+      private.json          complete URLs of remote inputs, readable by the owner alone, gone once they are fetched
 
 A later attempt takes over its predecessor's out/ by a rename. That one step keeps every finished piece of work and
 fences the predecessor: its path is gone, so a late process can neither add to the results nor publish them.
@@ -16,6 +17,7 @@ fences the predecessor: its path is gone, so a late process can neither add to t
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
 from dataclasses import dataclass
@@ -230,6 +232,18 @@ class JobDir:
         except FileExistsError:
             return None
         return attempt
+
+    def keep_private_urls(self, urls: dict[str, str]) -> None:
+        """Put down URLs that may carry passwords or signatures, for the worker alone."""
+        descriptor = os.open(self.path / "private.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(atomic.to_json(urls))
+
+    def private_urls(self) -> dict[str, str]:
+        return atomic.read_json(self.path / "private.json") or {}
+
+    def forget_private_urls(self) -> None:
+        (self.path / "private.json").unlink(missing_ok=True)
 
     def is_queued(self) -> bool:
         """Whether an attempt was asked for that nobody has launched yet."""

@@ -32,6 +32,7 @@ class InputFile(Frozen):
     sha256: str | None = None
     size: int | None = None
     url: str | None = None
+    """Where it comes from, without user, password and query: those are secrets and stay out of the request."""
 
 
 class Resources(Frozen):
@@ -110,9 +111,11 @@ class Draft:
     def inputs(self) -> Path:
         return self.path / "inputs"
 
-    def seal(self, request: Request) -> JobDir:
+    def seal(self, request: Request, private_urls: dict[str, str] | None = None) -> JobDir:
         """Write the request, ask for the first attempt, and make the job visible."""
         draft = JobDir(self.path)
+        if private_urls:
+            draft.keep_private_urls(private_urls)
         atomic.write_json(draft.request, request.sealed().model_dump())
         draft.request.chmod(0o444)
         draft.add_attempt()

@@ -23,7 +23,7 @@ class Mesh:
     face_rgb: UInt8[np.ndarray, "F 3"] | None = None
     uv: Float[np.ndarray, "V 2"] | None = None
     """Texture coordinates, v up (v = 0 is the bottom row of the picture)."""
-    face_texture: Int[np.ndarray, "F"] | None = None
+    face_texture: Int[np.ndarray, F] | None = None
     """Index into `textures` for each face, or -1 for an untextured face."""
     textures: tuple[UInt8[np.ndarray, "H W 3"], ...] = ()
     warnings: tuple[str, ...] = field(default=())

@@ -155,25 +155,29 @@ def _colour(surface, planes, eye, faces, point, fall, line):
             for ch in range(channels):
                 line[ch, s] = base
             continue
-        plane = planes[face]
         if face != last:
             last = face
             # Height of lamp and camera over the triangle: all a flat triangle needs for Lambert's law.
-            height = plane[0] * cx + plane[1] * cy + plane[2] * cz + plane[3]
+            height = planes[face, 0] * cx + planes[face, 1] * cy + planes[face, 2] * cz + planes[face, 3]
             side = np.float32(1.0) if height >= zero else np.float32(-1.0)
-            towards_lamp = side * (plane[0] * lx + plane[1] * ly + plane[2] * lz + plane[3])
+            height = planes[face, 0] * lx + planes[face, 1] * ly + planes[face, 2] * lz + planes[face, 3]
+            towards_lamp = side * height
             if textured:
                 texture = surface.face_texture[face]
             if not painted:
                 row = 0 if one_colour else face
-                red, green, blue = surface.face_linear[row]
+                red = surface.face_linear[row, 0]
+                green = surface.face_linear[row, 1]
+                blue = surface.face_linear[row, 2]
         x = point[0, s]
         y = point[1, s]
         z = point[2, s]
         if painted or textured or smooth:
-            wb, wc = _weights(plane, x, y, z)
+            wb, wc = _weights(planes, face, x, y, z)
             wa = np.float32(1.0) - wb - wc
-            a, b, c = surface.faces[face]
+            a = surface.faces[face, 0]
+            b = surface.faces[face, 1]
+            c = surface.faces[face, 2]
             if texture >= 0:
                 u = wa * surface.uv[a, 0] + wb * surface.uv[b, 0] + wc * surface.uv[c, 0]
                 v = wa * surface.uv[a, 1] + wb * surface.uv[b, 1] + wc * surface.uv[c, 1]
@@ -185,9 +189,11 @@ def _colour(surface, planes, eye, faces, point, fall, line):
                 blue = wa * rgb[a, 2] + wb * rgb[b, 2] + wc * rgb[c, 2]
             elif textured:
                 row = 0 if one_colour else face
-                red, green, blue = surface.face_linear[row]
+                red = surface.face_linear[row, 0]
+                green = surface.face_linear[row, 1]
+                blue = surface.face_linear[row, 2]
             if smooth:
-                nx, ny, nz = _smooth_normal(surface, plane, a, b, c, wa, wb, wc)
+                nx, ny, nz = _smooth_normal(surface, planes, face, a, b, c, wa, wb, wc)
                 towards_lamp = side * (nx * (lx - x) + ny * (ly - y) + nz * (lz - z))
         light = ambient + max(towards_lamp, zero) * fall[s]
         line[0, s] = light * red
@@ -198,17 +204,17 @@ def _colour(surface, planes, eye, faces, point, fall, line):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _weights(plane, x, y, z):
+def _weights(planes, face, x, y, z):
     """Barycentric weights of corners 1 and 2; rounding may have put the point a hair outside."""
-    wb = plane[4] * x + plane[5] * y + plane[6] * z + plane[7]
-    wc = plane[8] * x + plane[9] * y + plane[10] * z + plane[11]
+    wb = planes[face, 4] * x + planes[face, 5] * y + planes[face, 6] * z + planes[face, 7]
+    wc = planes[face, 8] * x + planes[face, 9] * y + planes[face, 10] * z + planes[face, 11]
     wb = min(max(wb, np.float32(0.0)), np.float32(1.0))
     wc = min(max(wc, np.float32(0.0)), np.float32(1.0) - wb)
     return wb, wc
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _smooth_normal(surface, plane, a, b, c, wa, wb, wc):
+def _smooth_normal(surface, planes, face, a, b, c, wa, wb, wc):
     """Interpolated unit normal, on the outer side as the file has it."""
     n = surface.vertex_normals
     nx = wa * n[a, 0] + wb * n[b, 0] + wc * n[c, 0]
@@ -216,9 +222,9 @@ def _smooth_normal(surface, plane, a, b, c, wa, wb, wc):
     nz = wa * n[a, 2] + wb * n[b, 2] + wc * n[c, 2]
     length = np.sqrt(nx * nx + ny * ny + nz * nz)
     if length < np.float32(1e-12):
-        return plane[0], plane[1], plane[2]
+        return planes[face, 0], planes[face, 1], planes[face, 2]
     # The triangle's own winding decides which side is which: a file's normals may point either way.
-    if nx * plane[0] + ny * plane[1] + nz * plane[2] < np.float32(0.0):
+    if nx * planes[face, 0] + ny * planes[face, 1] + nz * planes[face, 2] < np.float32(0.0):
         length = -length
     return nx / length, ny / length, nz / length
 
@@ -244,13 +250,19 @@ def _write_normals(surface, planes, eye, step, faces, point, out):
         s = i * step + step - 1
         if faces[s] < 0:
             continue
-        plane = planes[faces[s]]
-        nx, ny, nz = plane[0], plane[1], plane[2]
+        face = faces[s]
+        nx = planes[face, 0]
+        ny = planes[face, 1]
+        nz = planes[face, 2]
+        side = nx * cx + ny * cy + nz * cz + planes[face, 3]
         if surface.vertex_normals.shape[0] > 0:
-            a, b, c = surface.faces[faces[s]]
-            wb, wc = _weights(plane, point[0, s], point[1, s], point[2, s])
-            nx, ny, nz = _smooth_normal(surface, plane, a, b, c, np.float32(1.0) - wb - wc, wb, wc)
-        if plane[0] * cx + plane[1] * cy + plane[2] * cz + plane[3] < 0.0:
+            wb, wc = _weights(planes, face, point[0, s], point[1, s], point[2, s])
+            wa = np.float32(1.0) - wb - wc
+            a = surface.faces[face, 0]
+            b = surface.faces[face, 1]
+            c = surface.faces[face, 2]
+            nx, ny, nz = _smooth_normal(surface, planes, face, a, b, c, wa, wb, wc)
+        if side < 0.0:
             nx, ny, nz = -nx, -ny, -nz
         out[i, 0] = half_bits(nx)
         out[i, 1] = half_bits(ny)

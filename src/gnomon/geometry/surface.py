@@ -90,7 +90,9 @@ def linear_to_srgb() -> UInt8[np.ndarray, " n"]:
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def texture_colour(surface, texture, u, v):
     """Linear colour of a texture at (u, v): bilinear, repeating in both directions, v up."""
-    first, height, width = surface.texture_shape[texture]
+    first = surface.texture_shape[texture, 0]
+    height = surface.texture_shape[texture, 1]
+    width = surface.texture_shape[texture, 2]
     x = (u - np.floor(u)) * width - 0.5
     y = (1.0 - (v - np.floor(v))) * height - 0.5
     x0 = int(np.floor(x))
@@ -105,8 +107,8 @@ def texture_colour(surface, texture, u, v):
     for row, row_weight in zip(rows, (above, below)):  # noqa: B905 - the compiler knows no `strict`
         for column, column_weight in zip(columns, (left, right)):  # noqa: B905
             weight = row_weight * column_weight
-            texel = surface.texels[row + column]
-            red += weight * surface.to_linear[texel[0]]
-            green += weight * surface.to_linear[texel[1]]
-            blue += weight * surface.to_linear[texel[2]]
+            at = row + column
+            red += weight * surface.to_linear[surface.texels[at, 0]]
+            green += weight * surface.to_linear[surface.texels[at, 1]]
+            blue += weight * surface.to_linear[surface.texels[at, 2]]
     return red, green, blue

@@ -50,4 +50,6 @@ def write_rgb(ring, oldest, weights, to_srgb, out, px0):
             out[px0 + i, 3] = np.uint8(min(total[3, i], one) * np.float32(255.0) + half)
             scale = top / total[3, i]
         for ch in range(3):
-            out[px0 + i, ch] = to_srgb[np.int32(min(total[ch, i] * scale, top) + half)]
+            value = total[ch, i] * scale
+            # Written so that a NaN (a point in the lamp itself) counts as full light.
+            out[px0 + i, ch] = to_srgb[np.int32((value if value < top else top) + half)]

@@ -141,7 +141,7 @@ def _sam6d_order(points: Float[np.ndarray, "N 3"]) -> list[int]:
     return [ring[_DIGITS.index(next(code))] for ring in rings.values() for _ in ring]
 
 
-def _key(point: Float[np.ndarray, "3"]) -> tuple[int, int, int]:
+def _key(point: Float[np.ndarray, 3]) -> tuple[int, int, int]:
     x, y, z = np.round(point * 1e6).astype(int)
     return x, y, z
 

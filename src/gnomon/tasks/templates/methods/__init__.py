@@ -1,0 +1,32 @@
+"""The methods of `templates`, the default first."""
+
+from __future__ import annotations
+
+from gnomon.environments import Environment
+from gnomon.methods import Method
+
+
+def _warm_raster() -> None:
+    from gnomon.tasks.templates.methods import raster
+
+    raster.warm_up()
+
+
+METHODS = (
+    Method(
+        name="raster",
+        task="templates",
+        summary="Numba rasteriser, exact masks and coordinates, Lambert shading",
+        licence="MIT",
+        paper="M. Olano, T. Greer: Triangle Scan Conversion Using 2D Homogeneous Coordinates, 1997",
+        warm_up=_warm_raster,
+    ),
+    Method(
+        name="blender",
+        task="templates",
+        summary="Blender's Cycles path tracer for the RGB; masks and coordinates from raster",
+        licence="GPL-3.0 (bpy, in its own process and environment)",
+        paper="Blender Foundation: Blender, https://www.blender.org",
+        environment=Environment(name="blender", requirements=("bpy==5.0.1", "numpy<2"), python="3.11"),
+    ),
+)
