@@ -40,6 +40,7 @@ jobs = sa.Table(
     sa.Column("cpus", sa.Integer, nullable=False),
     sa.Column("mem_gb", sa.Float, nullable=False),
     sa.Column("gpus", sa.Integer, nullable=False),
+    sa.Column("gpu_ids", sa.JSON, nullable=False),
     sa.Column("max_attempts", sa.Integer, nullable=False),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("reason", sa.String(32)),
@@ -118,34 +119,24 @@ class Index:
             query = query.where(jobs.c.id < before)
         return self._rows(query)
 
-    def take_slot(self, job_id: str, capacity: Capacity) -> bool:
+    def take_slot(self, job_id: str, capacity: Capacity) -> list[int] | None:
         """Move a queued job to launching if the site has room for it beside what already runs there.
 
-        Exactly one of several callers gets True. A job that alone is larger than the site runs alone.
+        Returns the numbers of the GPUs it may use, or None. Exactly one of several callers gets the slot. A job
+        that alone wants more cores or memory than the site has runs alone.
         """
         with self._engine.begin() as connection:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
             if row is None or row["state"] != State.QUEUED:
-                return False
-            used = connection.execute(
-                sa.select(
-                    sa.func.count(),
-                    sa.func.coalesce(sa.func.sum(jobs.c.cpus), 0),
-                    sa.func.coalesce(sa.func.sum(jobs.c.mem_gb), 0.0),
-                    sa.func.coalesce(sa.func.sum(jobs.c.gpus), 0),
-                ).where(jobs.c.site == row["site"], jobs.c.state.in_(ACTIVE))
-            ).one()
-            fits = (
-                used[1] + row["cpus"] <= capacity.cpus
-                and used[2] + row["mem_gb"] <= capacity.mem_gb
-                and used[3] + row["gpus"] <= capacity.gpus
-            )
-            if used[0] > 0 and not fits:
-                return False
-            connection.execute(
-                jobs.update().where(jobs.c.id == job_id).values(state=State.LAUNCHING.value, updated_at=time.time())
-            )
-        return True
+                return None
+            query = sa.select(jobs).where(jobs.c.site == row["site"], jobs.c.state.in_(ACTIVE))
+            running = connection.execute(query).mappings().all()
+            gpu_ids = _room_for(row, running, capacity)
+            if gpu_ids is None:
+                return None
+            taken = {"state": State.LAUNCHING.value, "gpu_ids": gpu_ids, "updated_at": time.time()}
+            connection.execute(jobs.update().where(jobs.c.id == job_id).values(taken))
+        return gpu_ids
 
     def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
         with self._engine.begin() as connection:
@@ -162,6 +153,18 @@ def open_index(home: Path, url: str | None = None) -> Iterator[Index]:
         yield index
     finally:
         index.close()
+
+
+def _room_for(row: sa.RowMapping, running: Sequence[sa.RowMapping], capacity: Capacity) -> list[int] | None:
+    """The GPUs the job would get, or None when what runs leaves too little for it."""
+    busy = {number for other in running for number in other["gpu_ids"]}
+    free = [number for number in range(capacity.gpus) if number not in busy]
+    cpus = sum(other["cpus"] for other in running) + row["cpus"]
+    mem_gb = sum(other["mem_gb"] for other in running) + row["mem_gb"]
+    too_much = cpus > capacity.cpus or mem_gb > capacity.mem_gb
+    if len(free) < row["gpus"] or (running and too_much):
+        return None
+    return free[: row["gpus"]]
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:
@@ -198,6 +201,7 @@ def _status_columns(status: Status) -> dict[str, Any]:
         "reason": status.reason.value if status.reason else None,
         "error_code": (status.error or {}).get("code"),
         "attempt": status.attempt,
+        "gpu_ids": list(status.gpu_ids),
         "started_at": status.started_at,
         "ended_at": status.ended_at,
         "updated_at": time.time(),

@@ -106,15 +106,16 @@ class Reconciler:
 
     def _try_launch(self, row: dict[str, Any]) -> bool:
         site = self.sites.get(row["site"])
-        if site is None or not self.index.take_slot(row["id"], site.launcher.capacity()):
+        gpu_ids = self.index.take_slot(row["id"], site.launcher.capacity()) if site is not None else None
+        if site is None or gpu_ids is None:
             return False
         job = self.store.job(row["id"])
-        launch(job, site)
+        launch(job, site, gpu_ids)
         self.index.update(derive(job))
         return True
 
 
-def launch(job: JobDir, site: Site) -> bool:
+def launch(job: JobDir, site: Site, gpu_ids: list[int]) -> bool:
     """Claim the job's newest attempt and start it on the site; False when someone else claimed it."""
     attempt = job.newest_attempt()
     if attempt is None:
@@ -122,6 +123,9 @@ def launch(job: JobDir, site: Site) -> bool:
     token = secrets.token_hex(16)
     claim = {
         "token": token,
+        "gpu_ids": gpu_ids,
+        # A job that was given no GPU does not see any, so that it cannot take one from its neighbours.
+        "environment": {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_ids))},
         "site": site.name,
         "launched_at": round(time.time(), 3),
         "host": socket.gethostname(),

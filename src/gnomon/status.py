@@ -33,6 +33,8 @@ class Status(Frozen):
     started_at: float | None = None
     ended_at: float | None = None
     last_event_at: float | None = None
+    gpu_ids: tuple[int, ...] = ()
+    """The GPUs an active attempt was given, by number."""
     cpu_s: float | None = None
     max_rss_mb: float | None = None
 
@@ -91,7 +93,8 @@ def _of_attempt(job: JobDir, attempt: Attempt) -> Status:
         )
     states = [event["state"] for event in events if event["event"] == "state"]
     state = State(states[-1]) if states else State.LAUNCHING
-    return Status(id=job.id, state=state, progress=_progress(events), **times)
+    gpu_ids = (attempt.launch() or {}).get("gpu_ids", ())
+    return Status(id=job.id, state=state, progress=_progress(events), gpu_ids=gpu_ids, **times)
 
 
 def _progress(events: list[dict[str, Any]]) -> Progress | None:
