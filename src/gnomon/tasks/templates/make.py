@@ -14,8 +14,9 @@ from gnomon.errors import MethodError
 from gnomon.formats.mesh_file import load_mesh
 from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.units import check_size, to_metres
-from gnomon.tasks.templates import files
-from gnomon.tasks.templates.scene import RenderOptions, TemplateView, camera_matrix, scene_scale
+from gnomon.tasks.templates.contact_sheet import ContactSheet
+from gnomon.tasks.templates.files import ViewWriter
+from gnomon.tasks.templates.scene import CAMERA_RADIUS, RenderOptions, TemplateView, camera_matrix, scene_scale
 from gnomon.tasks.templates.spec import Templates
 
 OFF_CENTRE = 0.25
@@ -34,7 +35,7 @@ def make_set(
 ) -> None:
     """Write the template set of one mesh into an existing, empty folder.
 
-    `T_obj_cam` are camera-to-object poses in scene units (radius 2 for the built-in sets).
+    `T_obj_cam` are camera-to-object poses on the unit sphere, as `view_poses` and `load_poses` give them.
 
     Raises:
         InputError: the mesh cannot be used as it is; codes in docs/errors.md.
@@ -46,9 +47,17 @@ def make_set(
     options = options_of(spec)
     templates = folder / "templates" if spec.layout == "nested" else folder
     templates.mkdir(exist_ok=True)
-    sheet = files.ContactSheet(len(T_obj_cam))
+    sheet = ContactSheet(len(T_obj_cam))
     written = 0
-    with files.ViewWriter(templates, folder, bundle=spec.bundle, count=len(T_obj_cam), threads=threads) as writer:
+    with ViewWriter(
+        templates,
+        folder,
+        depth=spec.depth,
+        normals=spec.normals,
+        bundle=spec.bundle,
+        count=len(T_obj_cam),
+        threads=threads,
+    ) as writer:
         for index, view in _views(mesh, T_obj_cam, options, spec.method, threads, folder, cache_root):
             writer.write(index, view)
             sheet.add(index, view)
@@ -101,9 +110,10 @@ def _manifest(
     T_obj_cam: Float[np.ndarray, "N 4 4"],
 ) -> dict[str, Any]:
     """What a consumer needs to use the set: camera, poses and units, all in the mesh's own unit."""
-    scale = scene_scale(mesh, options)
-    T_cam_obj = np.linalg.inv(T_obj_cam)
-    T_cam_obj[:, :3, 3] /= scale
+    scale = scene_scale(mesh, options.normalize)
+    in_mesh_unit = T_obj_cam.copy()
+    in_mesh_unit[:, :3, 3] *= CAMERA_RADIUS / scale
+    T_cam_obj = np.linalg.inv(in_mesh_unit)
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     warnings = list(mesh.warnings)
     off_centre = float(np.linalg.norm((low + high) / 2)) / mesh.diameter
