@@ -31,11 +31,8 @@ class Drawable:
     """Sorted position -> index in the mesh's `faces`."""
     faces: Int32[np.ndarray, "F 3"]
     """Sorted triangles, as indices into the mesh's vertices; turned outwards if `closed`."""
-    planes: Float32[np.ndarray, "F 12"]
-    """Per sorted triangle three linear functions of position p, each (gradient, constant).
-
-    Unit normal and minus the plane's offset (the height of p over the triangle), then the barycentric weights of
-    corners 1 and 2. All zero for a triangle without area."""
+    vertices: Float32[np.ndarray, "V 3"]
+    """The mesh's vertices, relative to `origin`."""
     cluster_xyz: Float32[np.ndarray, "3 W"]
     """Vertices of all clusters, one cluster after the other."""
     cluster_start: Int32[np.ndarray, " C+1"]
@@ -65,16 +62,14 @@ def make_drawable(mesh: Mesh) -> Drawable:
     corners = np.empty((3, len(faces)), np.uint16)
     _cluster_vertices(faces, len(vertices), used, start, corners)
     cluster_xyz = np.ascontiguousarray(vertices[used[: start[-1]]].T)
-    planes = np.zeros((len(faces), 12), np.float32)
-    _fill_planes(vertices, faces, planes)
     bounds = np.empty((n_clusters, 8), np.float32)
-    _fill_bounds(cluster_xyz, start, planes, bounds)
+    _fill_bounds(cluster_xyz, start, corners, bounds)
     return Drawable(
         origin=origin,
         half_extent=(high - low) / 2,
         face_order=face_order,
         faces=faces,
-        planes=planes,
+        vertices=vertices,
         cluster_xyz=cluster_xyz,
         cluster_start=start,
         corners=corners,
@@ -122,72 +117,77 @@ def _cluster_vertices(faces, n_vertices, used, start, corners):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _fill_planes(vertices, faces, planes):
-    for f in range(faces.shape[0]):
-        ax, ay, az = vertices[faces[f, 0]].astype(np.float64)
-        bx = vertices[faces[f, 1], 0] - ax
-        by = vertices[faces[f, 1], 1] - ay
-        bz = vertices[faces[f, 1], 2] - az
-        cx = vertices[faces[f, 2], 0] - ax
-        cy = vertices[faces[f, 2], 1] - ay
-        cz = vertices[faces[f, 2], 2] - az
-        nx = by * cz - bz * cy
-        ny = bz * cx - bx * cz
-        nz = bx * cy - by * cx
-        square = nx * nx + ny * ny + nz * nz
-        if square <= 0.0:
-            continue
-        out = planes[f]
-        scale = 1.0 / np.sqrt(square)
-        out[0] = nx * scale
-        out[1] = ny * scale
-        out[2] = nz * scale
-        out[3] = -(out[0] * ax + out[1] * ay + out[2] * az)
-        # c x n and n x b: in the plane, at right angles to the side across from corner 1 and from corner 2.
-        scale = 1.0 / square
-        out[4] = (cy * nz - cz * ny) * scale
-        out[5] = (cz * nx - cx * nz) * scale
-        out[6] = (cx * ny - cy * nx) * scale
-        out[7] = -(out[4] * ax + out[5] * ay + out[6] * az)
-        out[8] = (ny * bz - nz * by) * scale
-        out[9] = (nz * bx - nx * bz) * scale
-        out[10] = (nx * by - ny * bx) * scale
-        out[11] = -(out[8] * ax + out[9] * ay + out[10] * az)
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _fill_bounds(xyz, start, planes, bounds):
+def _fill_bounds(xyz, start, corners, bounds):
+    normals = np.empty((CLUSTER_SIZE, 3))
     for c in range(bounds.shape[0]):
+        first = start[c]
         out = bounds[c]
-        axis = np.zeros(3)
         square = 0.0
         for k in range(3):
-            low = high = np.float64(xyz[k, start[c]])
-            for i in range(start[c], start[c + 1]):
+            low = high = np.float64(xyz[k, first])
+            for i in range(first, start[c + 1]):
                 low = min(low, xyz[k, i])
                 high = max(high, xyz[k, i])
             out[k] = (low + high) / 2.0
-        for i in range(start[c], start[c + 1]):
-            dx = xyz[0, i] - out[0]
-            dy = xyz[1, i] - out[1]
-            dz = xyz[2, i] - out[2]
+        for i in range(first, start[c + 1]):
+            dx = np.float64(xyz[0, i] - out[0])
+            dy = np.float64(xyz[1, i] - out[1])
+            dz = np.float64(xyz[2, i] - out[2])
             square = max(square, dx * dx + dy * dy + dz * dz)
-        f0 = c * CLUSTER_SIZE
-        f1 = min(f0 + CLUSTER_SIZE, planes.shape[0])
-        for f in range(f0, f1):
-            for k in range(3):
-                axis[k] += planes[f, k]
-        length = np.sqrt(axis[0] * axis[0] + axis[1] * axis[1] + axis[2] * axis[2])
-        least = 1.0
-        for k in range(3):
-            axis[k] = axis[k] / length if length > 0.0 else 0.0
-        for f in range(f0, f1):
-            # A triangle without area has no normal and is never drawn.
-            if planes[f, 0] != 0.0 or planes[f, 1] != 0.0 or planes[f, 2] != 0.0:
-                least = min(least, planes[f, 0] * axis[0] + planes[f, 1] * axis[1] + planes[f, 2] * axis[2])
         # Slightly wide bounds absorb the rounding to float32, here and in the drawing loop.
         out[3] = np.sqrt(square) * 1.001
-        for k in range(3):
-            out[4 + k] = axis[k]
-        # A cone close to a half space hides nothing worth testing; 2 cannot be reached by a cosine.
-        out[7] = np.sqrt(max(1.0 - least * least, 0.0)) + 1e-3 if least > 0.1 else 2.0
+        f0 = c * CLUSTER_SIZE
+        count = min(CLUSTER_SIZE, corners.shape[1] - f0)
+        for t in range(count):
+            i = first + corners[0, f0 + t]
+            j = first + corners[1, f0 + t]
+            k = first + corners[2, f0 + t]
+            _unit_normal(xyz, i, j, k, normals[t])
+        out[7] = _cone(normals[:count], out[4:7])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _unit_normal(xyz, i, j, k, out):
+    """Normal of the triangle with corners i, j, k; zero if it has no area."""
+    bx = np.float64(xyz[0, j]) - xyz[0, i]
+    by = np.float64(xyz[1, j]) - xyz[1, i]
+    bz = np.float64(xyz[2, j]) - xyz[2, i]
+    cx = np.float64(xyz[0, k]) - xyz[0, i]
+    cy = np.float64(xyz[1, k]) - xyz[1, i]
+    cz = np.float64(xyz[2, k]) - xyz[2, i]
+    out[0] = by * cz - bz * cy
+    out[1] = bz * cx - bx * cz
+    out[2] = bx * cy - by * cx
+    length = np.sqrt(out[0] * out[0] + out[1] * out[1] + out[2] * out[2])
+    if length > 0.0:
+        out[0] /= length
+        out[1] /= length
+        out[2] /= length
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _cone(normals, axis):
+    """Mean direction of the normals into `axis`; returns the sine of the widest angle to it, 2 if over 84 degrees."""
+    x = y = z = 0.0
+    for t in range(normals.shape[0]):
+        x += normals[t, 0]
+        y += normals[t, 1]
+        z += normals[t, 2]
+    length = np.sqrt(x * x + y * y + z * z)
+    if length <= 0.0:
+        axis[:] = np.float32(0.0)
+        return 2.0
+    x /= length
+    y /= length
+    z /= length
+    axis[0] = x
+    axis[1] = y
+    axis[2] = z
+    least = 1.0
+    for t in range(normals.shape[0]):
+        along = normals[t, 0] * x + normals[t, 1] * y + normals[t, 2] * z
+        # A triangle without area has no normal and is never drawn.
+        if along != 0.0:
+            least = min(least, along)
+    # A cone close to a half space hides nothing worth testing; no cosine reaches 2.
+    return np.sqrt(max(1.0 - least * least, 0.0)) + 1e-3 if least > 0.1 else 2.0

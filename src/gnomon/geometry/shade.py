@@ -26,8 +26,8 @@ class Eye(NamedTuple):
 
     to_object: Float64[np.ndarray, "3 3"]
     """(x, y, 1) in lattice samples -> direction in the object's axes with depth 1."""
-    centre: Float64[np.ndarray, " 3"]
-    lamp: Float64[np.ndarray, " 3"]
+    centre: Float32[np.ndarray, " 3"]
+    lamp: Float32[np.ndarray, " 3"]
     strength: float
     """Radiance of a white surface that faces the lamp at distance 1."""
     ambient: float
@@ -48,12 +48,12 @@ class Maps(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def resolve(surface, planes, origin, eye, step, box, buffer, to_srgb, maps):
+def resolve(surface, origin, eye, step, box, buffer, to_srgb, maps):
     """Fill `maps` where samples in `box` were touched, and leave the buffer empty again.
 
     Args:
         surface: colours of the triangles.
-        planes, origin: of the drawable.
+        origin: of the drawable.
         eye: see `Eye`.
         step: lattice samples per pixel; pixel i has its centre at sample i * step + step - 1.
         box, buffer: as left by `draw`.
@@ -81,13 +81,13 @@ def resolve(surface, planes, origin, eye, step, box, buffer, to_srgb, maps):
         y = py0 * step + row
         _unpack(buffer[y, px0 * step : px0 * step + n_samples], faces, depth)
         _locate(y, px0 * step, eye, depth, point, fall)
-        _colour(surface, planes, eye, faces, point, fall, line)
-        filter_columns(line, weights, step, ring[row % taps])
+        _colour(surface, eye, faces, point, fall, line)
+        filter_columns(line, step, weights, ring[row % taps])
         py = py0 + (row - step + 1) // step
         if (row - step + 1) % step == 0 and py0 <= py <= py1:
             _write_maps(py, px0, px1, step, faces, depth, point, origin, maps)
             if maps.normal.size > 0:
-                _write_normals(surface, planes, eye, step, faces, point, maps.normal[py, px0 : px1 + 1])
+                _write_normals(surface, eye, step, faces, point, maps.normal[py, px0 : px1 + 1])
         if row >= taps - 1 and (row - taps + 1) % step == 0:
             write_rgb(ring, (row + 1) % taps, weights, to_srgb, maps.rgb[py0 + (row - taps + 1) // step], px0)
 
@@ -106,19 +106,21 @@ def _unpack(samples, faces, depth):
 def _locate(y, x_first, eye, depth, point, fall):
     """Seen points, and the lamp's strength over the cube of their distance from it."""
     m = eye.to_object
-    cx, cy, cz = eye.centre
-    dx = m[0, 1] * y + m[0, 2] + m[0, 0] * x_first
-    dy = m[1, 1] * y + m[1, 2] + m[1, 0] * x_first
-    dz = m[2, 1] * y + m[2, 2] + m[2, 0] * x_first
-    lx = np.float32(eye.lamp[0])
-    ly = np.float32(eye.lamp[1])
-    lz = np.float32(eye.lamp[2])
+    cx, cy, cz = eye.centre[0], eye.centre[1], eye.centre[2]
+    dx = np.float32(m[0, 1] * y + m[0, 2] + m[0, 0] * x_first)
+    dy = np.float32(m[1, 1] * y + m[1, 2] + m[1, 0] * x_first)
+    dz = np.float32(m[2, 1] * y + m[2, 2] + m[2, 0] * x_first)
+    mx = np.float32(m[0, 0])
+    my = np.float32(m[1, 0])
+    mz = np.float32(m[2, 0])
+    lx, ly, lz = eye.lamp[0], eye.lamp[1], eye.lamp[2]
     strength = np.float32(eye.strength)
     for s in range(depth.shape[0]):
-        z = np.float64(depth[s])
-        px = np.float32(cx + z * (dx + m[0, 0] * s))
-        py = np.float32(cy + z * (dy + m[1, 0] * s))
-        pz = np.float32(cz + z * (dz + m[2, 0] * s))
+        z = depth[s]
+        column = np.float32(s)
+        px = cx + z * (dx + mx * column)
+        py = cy + z * (dy + my * column)
+        pz = cz + z * (dz + mz * column)
         point[0, s] = px
         point[1, s] = py
         point[2, s] = pz
@@ -130,108 +132,137 @@ def _locate(y, x_first, eye, depth, point, fall):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _colour(surface, planes, eye, faces, point, fall, line):
-    """Linear colour of each sample; with a fourth channel premultiplied by the coverage there."""
-    channels = line.shape[0]
-    smooth = surface.vertex_normals.shape[0] > 0
-    textured = surface.face_texture.shape[0] > 0
-    painted = surface.vertex_linear.shape[0] > 0
-    one_colour = surface.face_linear.shape[0] == 1
-    base = np.float32(0.0) if channels == 4 else np.float32(eye.background)
+def _colour(surface, eye, faces, point, fall, line):
+    """Linear colour of each sample; a fourth channel is the coverage, and the colour is 0 where there is none."""
+    has_alpha = line.shape[0] == 4
+    line[:3] = np.float32(0.0) if has_alpha else np.float32(eye.background)
+    if has_alpha:
+        for s in range(faces.shape[0]):
+            line[3, s] = np.float32(1.0) if faces[s] >= 0 else np.float32(0.0)
+    f = surface.functions
     ambient = np.float32(eye.ambient)
-    cx = np.float32(eye.centre[0])
-    cy = np.float32(eye.centre[1])
-    cz = np.float32(eye.centre[2])
-    lx = np.float32(eye.lamp[0])
-    ly = np.float32(eye.lamp[1])
-    lz = np.float32(eye.lamp[2])
-    zero = np.float32(0.0)
-    last = np.int32(-1)
-    towards_lamp = side = red = green = blue = zero
-    texture = np.int32(-1)
+    # A loop for each common kind of surface: what does not apply costs nothing per sample.
+    if surface.uv_column > 0 or surface.normal_column > 0:
+        _rich_samples(surface, eye, faces, point, fall, line)
+    elif surface.rgb_column > 0:
+        _painted_samples(f, eye.centre, eye.lamp, ambient, faces, point, fall, line)
+    else:
+        _plain_samples(f, surface.face_linear, eye.centre, eye.lamp, ambient, faces, fall, line)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _plain_samples(f, face_linear, centre, lamp, ambient, faces, fall, line):
+    """Flat triangles, each of one colour."""
+    last_row = np.uint32(face_linear.shape[0] - 1)
     for s in range(faces.shape[0]):
-        face = faces[s]
-        if face < 0:
-            for ch in range(channels):
-                line[ch, s] = base
+        if faces[s] >= 0:
+            t = np.uint32(faces[s])
+            row = min(t, last_row)
+            light = ambient + max(_lamp_height(f, t, centre, lamp), np.float32(0.0)) * fall[s]
+            line[0, s] = light * face_linear[row, 0]
+            line[1, s] = light * face_linear[row, 1]
+            line[2, s] = light * face_linear[row, 2]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _painted_samples(f, centre, lamp, ambient, faces, point, fall, line):
+    """Flat triangles with colours at their corners."""
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
+    for s in range(faces.shape[0]):
+        if faces[s] >= 0:
+            t = np.uint32(faces[s])
+            x = point[0, s]
+            y = point[1, s]
+            z = point[2, s]
+            light = ambient + max(_lamp_height(f, t, centre, lamp), zero) * fall[s]
+            # On slivers rounding may carry the functions beyond the colours at the corners.
+            line[0, s] = light * min(max(f[t, 4] * x + f[t, 5] * y + f[t, 6] * z + f[t, 7], zero), one)
+            line[1, s] = light * min(max(f[t, 8] * x + f[t, 9] * y + f[t, 10] * z + f[t, 11], zero), one)
+            line[2, s] = light * min(max(f[t, 12] * x + f[t, 13] * y + f[t, 14] * z + f[t, 15], zero), one)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _lamp_height(f, t, centre, lamp):
+    """Height of the lamp over a triangle, from the side of the camera: all that Lambert's law needs of a flat one.
+
+    An unsigned `t` spares the compiler the test for an index counted from the end.
+    """
+    camera = f[t, 0] * centre[0] + f[t, 1] * centre[1] + f[t, 2] * centre[2] + f[t, 3]
+    height = f[t, 0] * lamp[0] + f[t, 1] * lamp[1] + f[t, 2] * lamp[2] + f[t, 3]
+    return height if camera >= np.float32(0.0) else -height
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _rich_samples(surface, eye, faces, point, fall, line):
+    """Triangles of a mesh with textures or with normals of its own."""
+    f = surface.functions
+    face_linear = surface.face_linear
+    face_texture = surface.face_texture
+    at_rgb = surface.rgb_column
+    at_uv = surface.uv_column
+    at_normal = surface.normal_column
+    last_row = np.uint32(face_linear.shape[0] - 1)
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
+    for s in range(faces.shape[0]):
+        if faces[s] < 0:
             continue
-        if face != last:
-            last = face
-            # Height of lamp and camera over the triangle: all a flat triangle needs for Lambert's law.
-            height = planes[face, 0] * cx + planes[face, 1] * cy + planes[face, 2] * cz + planes[face, 3]
-            side = np.float32(1.0) if height >= zero else np.float32(-1.0)
-            height = planes[face, 0] * lx + planes[face, 1] * ly + planes[face, 2] * lz + planes[face, 3]
-            towards_lamp = side * height
-            if textured:
-                texture = surface.face_texture[face]
-            if not painted:
-                row = 0 if one_colour else face
-                red = surface.face_linear[row, 0]
-                green = surface.face_linear[row, 1]
-                blue = surface.face_linear[row, 2]
+        t = np.uint32(faces[s])
         x = point[0, s]
         y = point[1, s]
         z = point[2, s]
-        if painted or textured or smooth:
-            wb, wc = _weights(planes, face, x, y, z)
-            wa = np.float32(1.0) - wb - wc
-            a = surface.faces[face, 0]
-            b = surface.faces[face, 1]
-            c = surface.faces[face, 2]
-            if texture >= 0:
-                u = wa * surface.uv[a, 0] + wb * surface.uv[b, 0] + wc * surface.uv[c, 0]
-                v = wa * surface.uv[a, 1] + wb * surface.uv[b, 1] + wc * surface.uv[c, 1]
-                red, green, blue = texture_colour(surface, texture, u, v)
-            elif painted:
-                rgb = surface.vertex_linear
-                red = wa * rgb[a, 0] + wb * rgb[b, 0] + wc * rgb[c, 0]
-                green = wa * rgb[a, 1] + wb * rgb[b, 1] + wc * rgb[c, 1]
-                blue = wa * rgb[a, 2] + wb * rgb[b, 2] + wc * rgb[c, 2]
-            elif textured:
-                row = 0 if one_colour else face
-                red = surface.face_linear[row, 0]
-                green = surface.face_linear[row, 1]
-                blue = surface.face_linear[row, 2]
-            if smooth:
-                nx, ny, nz = _smooth_normal(surface, planes, face, a, b, c, wa, wb, wc)
-                towards_lamp = side * (nx * (lx - x) + ny * (ly - y) + nz * (lz - z))
-        light = ambient + max(towards_lamp, zero) * fall[s]
+        row = min(t, last_row)
+        red = face_linear[row, 0]
+        green = face_linear[row, 1]
+        blue = face_linear[row, 2]
+        texture = face_texture[t] if at_uv > 0 else np.int32(-1)
+        if texture >= 0:
+            u = _value(f, t, at_uv, x, y, z)
+            v = _value(f, t, at_uv + 4, x, y, z)
+            red, green, blue = texture_colour(
+                surface.texels, surface.texture_shape, surface.to_linear, texture, u, v
+            )
+        elif at_rgb > 0:
+            red = min(max(_value(f, t, at_rgb, x, y, z), zero), one)
+            green = min(max(_value(f, t, at_rgb + 4, x, y, z), zero), one)
+            blue = min(max(_value(f, t, at_rgb + 8, x, y, z), zero), one)
+        height = _lamp_height(f, t, eye.centre, eye.lamp)
+        if at_normal > 0:
+            nx, ny, nz = _smooth_normal(f, t, at_normal, x, y, z, eye.centre)
+            height = nx * (eye.lamp[0] - x) + ny * (eye.lamp[1] - y) + nz * (eye.lamp[2] - z)
+        light = np.float32(eye.ambient) + max(height, zero) * fall[s]
         line[0, s] = light * red
         line[1, s] = light * green
         line[2, s] = light * blue
-        if channels == 4:
-            line[3, s] = np.float32(1.0)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _weights(planes, face, x, y, z):
-    """Barycentric weights of corners 1 and 2; rounding may have put the point a hair outside."""
-    wb = planes[face, 4] * x + planes[face, 5] * y + planes[face, 6] * z + planes[face, 7]
-    wc = planes[face, 8] * x + planes[face, 9] * y + planes[face, 10] * z + planes[face, 11]
-    wb = min(max(wb, np.float32(0.0)), np.float32(1.0))
-    wc = min(max(wc, np.float32(0.0)), np.float32(1.0) - wb)
-    return wb, wc
+def _value(functions, face, at, x, y, z):
+    return (
+        functions[face, at] * x + functions[face, at + 1] * y + functions[face, at + 2] * z + functions[face, at + 3]
+    )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _smooth_normal(surface, planes, face, a, b, c, wa, wb, wc):
-    """Interpolated unit normal, on the outer side as the file has it."""
-    n = surface.vertex_normals
-    nx = wa * n[a, 0] + wb * n[b, 0] + wc * n[c, 0]
-    ny = wa * n[a, 1] + wb * n[b, 1] + wc * n[c, 1]
-    nz = wa * n[a, 2] + wb * n[b, 2] + wc * n[c, 2]
+def _smooth_normal(f, t, at, x, y, z, centre):
+    """Interpolated unit normal, on the camera's side of the triangle: files' normals may point either way."""
+    nx = _value(f, t, at, x, y, z)
+    ny = _value(f, t, at + 4, x, y, z)
+    nz = _value(f, t, at + 8, x, y, z)
     length = np.sqrt(nx * nx + ny * ny + nz * nz)
     if length < np.float32(1e-12):
-        return planes[face, 0], planes[face, 1], planes[face, 2]
-    # The triangle's own winding decides which side is which: a file's normals may point either way.
-    if nx * planes[face, 0] + ny * planes[face, 1] + nz * planes[face, 2] < np.float32(0.0):
+        nx, ny, nz, length = f[t, 0], f[t, 1], f[t, 2], np.float32(1.0)
+    along = nx * f[t, 0] + ny * f[t, 1] + nz * f[t, 2]
+    camera = f[t, 0] * centre[0] + f[t, 1] * centre[1] + f[t, 2] * centre[2] + f[t, 3]
+    if (along < np.float32(0.0)) != (camera < np.float32(0.0)):
         length = -length
     return nx / length, ny / length, nz / length
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _write_maps(py, px0, px1, step, faces, depth, point, origin, maps):
-    ox, oy, oz = origin
+    ox, oy, oz = origin[0], origin[1], origin[2]
     for i in range(px1 - px0 + 1):
         s = i * step + step - 1
         if faces[s] >= 0:
@@ -244,25 +275,19 @@ def _write_maps(py, px0, px1, step, faces, depth, point, origin, maps):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _write_normals(surface, planes, eye, step, faces, point, out):
-    cx, cy, cz = eye.centre
+def _write_normals(surface, eye, step, faces, point, out):
+    f = surface.functions
     for i in range(out.shape[0]):
         s = i * step + step - 1
         if faces[s] < 0:
             continue
-        face = faces[s]
-        nx = planes[face, 0]
-        ny = planes[face, 1]
-        nz = planes[face, 2]
-        side = nx * cx + ny * cy + nz * cz + planes[face, 3]
-        if surface.vertex_normals.shape[0] > 0:
-            wb, wc = _weights(planes, face, point[0, s], point[1, s], point[2, s])
-            wa = np.float32(1.0) - wb - wc
-            a = surface.faces[face, 0]
-            b = surface.faces[face, 1]
-            c = surface.faces[face, 2]
-            nx, ny, nz = _smooth_normal(surface, planes, face, a, b, c, wa, wb, wc)
-        if side < 0.0:
+        t = np.uint32(faces[s])
+        nx, ny, nz = f[t, 0], f[t, 1], f[t, 2]
+        if surface.normal_column > 0:
+            nx, ny, nz = _smooth_normal(
+                f, t, surface.normal_column, point[0, s], point[1, s], point[2, s], eye.centre
+            )
+        elif nx * eye.centre[0] + ny * eye.centre[1] + nz * eye.centre[2] + f[t, 3] < np.float32(0.0):
             nx, ny, nz = -nx, -ny, -nz
         out[i, 0] = half_bits(nx)
         out[i, 1] = half_bits(ny)

@@ -21,13 +21,18 @@ FLAT_GREY_LINEAR = 0.8
 class Surface(NamedTuple):
     """What colours and bends the triangles of a drawable; arrays that do not apply have no rows."""
 
-    faces: Int32[np.ndarray, "F 3"]
+    functions: Float32[np.ndarray, "F 4*n"]
+    """Per triangle linear functions of position, each gradient (3) and constant, side by side in memory.
+
+    The first is the height over the triangle (its gradient the unit normal); then, at the columns below where not
+    0: linear red, green, blue; u, v; normal x, y, z."""
+    rgb_column: int
+    uv_column: int
+    normal_column: int
     face_linear: Float32[np.ndarray, "F 3"]
     """Used where a triangle has neither texture nor vertex colours; one row = the same for all."""
-    vertex_linear: Float32[np.ndarray, "V 3"]
-    vertex_normals: Float32[np.ndarray, "V 3"]
-    uv: Float32[np.ndarray, "V 2"]
     face_texture: Int32[np.ndarray, " F"]
+    """Texture of each triangle, -1 for none."""
     texels: UInt8[np.ndarray, "T 3"]
     """The pixels of all textures one after the other."""
     texture_shape: Int64[np.ndarray, "N 3"]
@@ -38,40 +43,101 @@ class Surface(NamedTuple):
 def make_surface(mesh: Mesh, drawable: Drawable, grey_linear: float | None = None) -> Surface:
     """Colours of `mesh` in the drawable's order; `grey_linear` paints everything in that grey instead."""
     to_linear = srgb_to_linear()
-    grey = FLAT_GREY_LINEAR if grey_linear is None else grey_linear
-    plain = Surface(
-        faces=drawable.faces,
-        face_linear=np.full((1, 3), grey, np.float32),
-        vertex_linear=np.zeros((0, 3), np.float32),
-        vertex_normals=np.zeros((0, 3), np.float32),
-        uv=np.zeros((0, 2), np.float32),
-        face_texture=np.zeros(0, np.int32),
-        texels=np.zeros((0, 3), np.uint8),
-        texture_shape=np.zeros((0, 3), np.int64),
+    painted = grey_linear is None
+    face_linear = np.full((1, 3), FLAT_GREY_LINEAR if painted else grey_linear, np.float32)
+    if painted and mesh.face_rgb is not None:
+        face_linear = to_linear[mesh.face_rgb[drawable.face_order]]
+    textured = painted and bool(mesh.textures) and mesh.uv is not None and mesh.face_texture is not None
+    parts: list[np.ndarray] = [np.zeros((len(drawable.vertices), 0), np.float32)]
+    columns = {"rgb_column": 0, "uv_column": 0, "normal_column": 0}
+
+    def add(name: str, values: np.ndarray) -> None:
+        columns[name] = 4 + 4 * sum(part.shape[1] for part in parts)
+        parts.append(values)
+
+    if painted and mesh.vertex_rgb is not None:
+        add("rgb_column", to_linear[mesh.vertex_rgb])
+    if textured:
+        add("uv_column", np.asarray(mesh.uv, np.float32))
+    if mesh.vertex_normals is not None:
+        add("normal_column", np.asarray(mesh.vertex_normals, np.float32))
+    values = np.ascontiguousarray(np.concatenate(parts, axis=1))
+    functions = np.zeros((len(drawable.faces), 4 + 4 * values.shape[1]), np.float32)
+    _fill_functions(drawable.vertices, drawable.faces, values, functions)
+    texels, texture_shape = _join_textures(mesh.textures if textured else ())
+    face_texture = np.zeros(0, np.int32)
+    if textured and mesh.face_texture is not None:
+        face_texture = np.ascontiguousarray(mesh.face_texture[drawable.face_order], dtype=np.int32)
+    return Surface(
+        functions=functions,
+        **columns,
+        face_linear=np.ascontiguousarray(face_linear),
+        face_texture=face_texture,
+        texels=texels,
+        texture_shape=texture_shape,
         to_linear=to_linear,
     )
-    if mesh.vertex_normals is not None:
-        plain = plain._replace(vertex_normals=np.ascontiguousarray(mesh.vertex_normals, dtype=np.float32))
-    if grey_linear is not None:
-        return plain
-    if mesh.face_rgb is not None:
-        plain = plain._replace(face_linear=to_linear[mesh.face_rgb[drawable.face_order]])
-    if mesh.vertex_rgb is not None:
-        plain = plain._replace(vertex_linear=to_linear[mesh.vertex_rgb])
-    return _with_textures(plain, mesh, drawable)
 
 
-def _with_textures(surface: Surface, mesh: Mesh, drawable: Drawable) -> Surface:
-    if not mesh.textures or mesh.uv is None or mesh.face_texture is None:
-        return surface
-    shapes = [texture.shape[:2] for texture in mesh.textures]
-    first = np.cumsum([0, *(height * width for height, width in shapes)])[:-1]
-    return surface._replace(
-        uv=np.ascontiguousarray(mesh.uv, dtype=np.float32),
-        face_texture=np.ascontiguousarray(mesh.face_texture[drawable.face_order], dtype=np.int32),
-        texels=np.concatenate([texture.reshape(-1, 3) for texture in mesh.textures]),
-        texture_shape=np.column_stack((first, shapes)).astype(np.int64),
-    )
+def _join_textures(
+    textures: tuple[UInt8[np.ndarray, "H W 3"], ...],
+) -> tuple[UInt8[np.ndarray, "T 3"], Int64[np.ndarray, "N 3"]]:
+    texels = [np.zeros((0, 3), np.uint8)]
+    shapes = np.zeros((len(textures), 3), np.int64)
+    first = 0
+    for index, texture in enumerate(textures):
+        height, width = texture.shape[:2]
+        shapes[index] = first, height, width
+        texels.append(texture.reshape(-1, 3))
+        first += height * width
+    return np.concatenate(texels), shapes
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _fill_functions(vertices, faces, values, functions):
+    """Height over each triangle, and each column of `values` interpolated over it, as functions of position."""
+    for f in range(faces.shape[0]):
+        i = faces[f, 0]
+        j = faces[f, 1]
+        k = faces[f, 2]
+        ax = np.float64(vertices[i, 0])
+        ay = np.float64(vertices[i, 1])
+        az = np.float64(vertices[i, 2])
+        bx = vertices[j, 0] - ax
+        by = vertices[j, 1] - ay
+        bz = vertices[j, 2] - az
+        cx = vertices[k, 0] - ax
+        cy = vertices[k, 1] - ay
+        cz = vertices[k, 2] - az
+        nx = by * cz - bz * cy
+        ny = bz * cx - bx * cz
+        nz = bx * cy - by * cx
+        square = nx * nx + ny * ny + nz * nz
+        inv = 1.0 / square if square > 0.0 else 0.0
+        unit = np.sqrt(inv)
+        functions[f, 0] = nx * unit
+        functions[f, 1] = ny * unit
+        functions[f, 2] = nz * unit
+        functions[f, 3] = -(nx * ax + ny * ay + nz * az) * unit
+        # c x n and n x b are the gradients of the weights of corners j and k in the triangle's plane.
+        jx = (cy * nz - cz * ny) * inv
+        jy = (cz * nx - cx * nz) * inv
+        jz = (cx * ny - cy * nx) * inv
+        kx = (ny * bz - nz * by) * inv
+        ky = (nz * bx - nx * bz) * inv
+        kz = (nx * by - ny * bx) * inv
+        for column in range(values.shape[1]):
+            start = np.float64(values[i, column])
+            to_j = values[j, column] - start
+            to_k = values[k, column] - start
+            gx = to_j * jx + to_k * kx
+            gy = to_j * jy + to_k * ky
+            gz = to_j * jz + to_k * kz
+            at = 4 + 4 * column
+            functions[f, at] = gx
+            functions[f, at + 1] = gy
+            functions[f, at + 2] = gz
+            functions[f, at + 3] = start - (gx * ax + gy * ay + gz * az)
 
 
 def srgb_to_linear() -> Float32[np.ndarray, " 256"]:
@@ -88,11 +154,11 @@ def linear_to_srgb() -> UInt8[np.ndarray, " n"]:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def texture_colour(surface, texture, u, v):
+def texture_colour(texels, texture_shape, to_linear, texture, u, v):
     """Linear colour of a texture at (u, v): bilinear, repeating in both directions, v up."""
-    first = surface.texture_shape[texture, 0]
-    height = surface.texture_shape[texture, 1]
-    width = surface.texture_shape[texture, 2]
+    first = texture_shape[texture, 0]
+    height = texture_shape[texture, 1]
+    width = texture_shape[texture, 2]
     x = (u - np.floor(u)) * width - 0.5
     y = (1.0 - (v - np.floor(v))) * height - 0.5
     x0 = int(np.floor(x))
@@ -108,7 +174,7 @@ def texture_colour(surface, texture, u, v):
         for column, column_weight in zip(columns, (left, right)):  # noqa: B905
             weight = row_weight * column_weight
             at = row + column
-            red += weight * surface.to_linear[surface.texels[at, 0]]
-            green += weight * surface.to_linear[surface.texels[at, 1]]
-            blue += weight * surface.to_linear[surface.texels[at, 2]]
+            red += weight * to_linear[texels[at, 0]]
+            green += weight * to_linear[texels[at, 1]]
+            blue += weight * to_linear[texels[at, 2]]
     return red, green, blue

@@ -73,8 +73,8 @@ class _Drawing:
         to_lattice, to_object = _projection(T_obj_cam[:3, :3], camera - drawable.origin, options)
         eye = shade.Eye(
             to_object=to_object,
-            centre=camera - drawable.origin,
-            lamp=lamp - drawable.origin,
+            centre=(camera - drawable.origin).astype(np.float32),
+            lamp=(lamp - drawable.origin).astype(np.float32),
             strength=scene.light_strength() / self.scale**2,
             ambient=scene.AMBIENT_LINEAR,
             background=scene.BACKGROUND_LINEAR,
@@ -89,8 +89,8 @@ class _Drawing:
             drawable.corners,
             drawable.bounds,
             to_lattice,
-            eye.centre,
-            drawable.closed and _outside(drawable, eye.centre, near),
+            camera - drawable.origin,
+            drawable.closed and _outside(drawable, camera - drawable.origin, near),
             near,
             far,
             self.samples,
@@ -100,9 +100,7 @@ class _Drawing:
         )
         if box[2] >= 0:
             step = options.supersample
-            shade.resolve(
-                self.surface, drawable.planes, drawable.origin, eye, step, box, buffer, self.to_srgb, maps
-            )
+            shade.resolve(self.surface, drawable.origin, eye, step, box, buffer, self.to_srgb, maps)
         return _as_view(maps, options)
 
     def _buffer(self) -> Int64[np.ndarray, "R C"]:
