@@ -1,197 +1,184 @@
-"""Meshes from files: PLY, OBJ with materials and textures, STL, GLB. Axes and unit stay those of the file."""
+"""Read a triangle mesh from PLY, OBJ, STL or glTF: the file's own axes and unit, all its geometry as one mesh.
+
+The errors are InputError with field "mesh": mesh_not_found, mesh_format, mesh_unreadable, mesh_empty,
+mesh_no_faces, mesh_not_finite, mesh_degenerate, mesh_too_large.
+"""
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+import dataclasses
+import struct
+from pathlib import Path
 
 import numpy as np
 
 from gnomon.errors import InputError
-from gnomon.formats.mesh_colours import Part, join_parts, part_of
-from gnomon.formats.mesh_header import companions, count_faces
+from gnomon.formats import ply
+from gnomon.formats.mesh_companions import missing_companions
+from gnomon.formats.ply_mesh import ply_to_mesh
 from gnomon.geometry.mesh import Mesh
 
-if TYPE_CHECKING:
-    import trimesh
-
-SUFFIXES = (".ply", ".obj", ".stl", ".glb")
+EXTENSIONS = (".ply", ".obj", ".stl", ".glb", ".gltf")
 MAX_TRIANGLES = 5_000_000
-MAX_BYTES = 2 * 1024**3
+MAX_BYTES = 2_000_000_000
 
-__all__ = ["MAX_TRIANGLES", "SUFFIXES", "companions", "load_mesh"]
+_STL_HEADER = 84
+_STL_TRIANGLE = 50
 
 
-def load_mesh(path: Path | str, *, max_triangles: int = MAX_TRIANGLES, max_bytes: int = MAX_BYTES) -> Mesh:
-    """Read a mesh with its colours; several bodies become one mesh, polygons become triangles.
-
-    Raises:
-        InputError: codes mesh_not_found, mesh_format, mesh_unreadable, mesh_empty, mesh_no_faces,
-            mesh_not_finite, mesh_degenerate, mesh_too_large.
-    """
+def load_mesh(path: str | Path, *, max_triangles: int = MAX_TRIANGLES, max_bytes: int = MAX_BYTES) -> Mesh:
+    """Read a mesh. What had to be mended or left out is in the mesh's `warnings`."""
     path = Path(path)
-    _check_file(path, max_triangles, max_bytes)
-    loaded = _load(path)
-    parts = _parts(loaded, _brings_picture(path))
-    _check_content(parts, path)
-    mesh = join_parts(parts, warnings=_absent_companions(path), merge=path.suffix.lower() == ".stl")
-    if len(mesh.faces) > max_triangles:
-        raise _too_large(path, len(mesh.faces), max_triangles)
-    return _without_degenerate(mesh, path)
+    _check_file(path, max_bytes)
+    _check_announced_triangles(path, max_triangles)
+    warnings: list[str] = []
+    if path.suffix.lower() not in (".stl", ".glb"):
+        warnings = [f"{name} is missing or out of reach: drawn without it" for name in missing_companions(path)]
+    try:
+        mesh = _decode(path)
+    except ply.PlyError as error:
+        raise _error("mesh_unreadable", f"{path.name} cannot be read: {error}", path) from error
+    except InputError:
+        raise
+    except Exception as error:  # the readers of damaged files raise whatever the damage led to
+        message = f"{path.name} cannot be read: {type(error).__name__}: {error}"
+        raise _error("mesh_unreadable", message, path) from error
+    _check_vertices(mesh, path)
+    _check_triangle_count(len(mesh.faces), max_triangles, path)
+    return _without_degenerate(mesh, path, warnings)
 
 
-def _check_file(path: Path, max_triangles: int, max_bytes: int) -> None:
+def _decode(path: Path) -> Mesh:
+    if path.suffix.lower() == ".ply":
+        return ply_to_mesh(path)
+    from gnomon.formats.scene_mesh import scene_to_mesh
+
+    return scene_to_mesh(path)
+
+
+def _check_file(path: Path, max_bytes: int) -> None:
     if not path.is_file():
-        raise _error(path, "mesh_not_found", f"{path} does not exist or is not a file", expected="a mesh file")
-    if path.suffix.lower() not in SUFFIXES:
+        raise _error("mesh_not_found", f"there is no mesh file {path}", path, fix="check the path of the mesh")
+    if path.suffix.lower() not in EXTENSIONS:
         raise _error(
-            path,
             "mesh_format",
-            f"{path.name} is of no known mesh format",
-            expected="a file ending in " + ", ".join(SUFFIXES),
-            fix="convert it, for example with Blender or MeshLab",
+            f"{path.name} has an extension that is not known",
+            path,
+            fix=f"convert the mesh to one of {', '.join(EXTENSIONS)}",
         )
     size = path.stat().st_size
-    if size == 0:
-        raise _error(path, "mesh_empty", f"{path.name} has no bytes", expected="a mesh with vertices and faces")
     if size > max_bytes:
-        raise _error(path, "mesh_too_large", f"{path.name} has {size / 1e9:.2f} GB; {max_bytes / 1e9:.2f} GB are read")
-    # Counted before decoding, so that a file of a billion triangles costs nothing.
-    faces = count_faces(path)
-    if faces is not None and faces > max_triangles:
-        raise _too_large(path, faces, max_triangles)
+        message = f"{path.name} has {size:,} bytes; the limit is {max_bytes:,}"
+        raise _error("mesh_too_large", message, path, fix="decimate the mesh or save it in a binary format")
 
 
-def _load(path: Path) -> trimesh.Trimesh | trimesh.Scene | Any:
-    import trimesh
+def _check_announced_triangles(path: Path, max_triangles: int) -> None:
+    """Refuse by the header alone what is far too large to decode."""
+    suffix = path.suffix.lower()
+    with path.open("rb") as file:
+        start = file.read(ply.MAX_HEADER_BYTES)
+    count = 0
+    if suffix == ".ply":
+        try:
+            count = ply.read_header(start).count("face")
+        except ply.PlyError as error:
+            raise _error("mesh_unreadable", f"{path.name} cannot be read: {error}", path) from error
+    elif suffix == ".stl" and len(start) >= _STL_HEADER:
+        (announced,) = struct.unpack_from("<I", start, _STL_HEADER - 4)
+        binary = path.stat().st_size == _STL_HEADER + announced * _STL_TRIANGLE
+        # ASCII takes 150 bytes and more per triangle; a binary file has no room for more than it has.
+        count = announced if binary else 0
+    elif suffix == ".obj" and path.stat().st_size > 10 * max_triangles:
+        count = _count_lines(path, b"\nf ")
+    _check_triangle_count(count, max_triangles, path)
 
-    try:
-        with path.open("rb") as stream, warnings.catch_warnings():
-            # What the reader's arithmetic says about odd values is checked and put in words below.
-            warnings.simplefilter("ignore")
-            return trimesh.load(
-                stream,
-                file_type=path.suffix[1:].lower(),
-                resolver=_resolver(path.parent),
-                process=False,
-                maintain_order=True,
-            )
-    except PermissionError as error:
-        raise _error(path, "mesh_unreadable", f"{path.name} cannot be read: {error.strerror}") from None
-    except MemoryError:
-        raise
-    except Exception as error:
-        # Readers of damaged files fail in every way there is; all of them mean the same to the user.
+
+def _count_lines(path: Path, start: bytes) -> int:
+    total, tail = 0, b""
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            text = tail + block
+            total += text.count(start)
+            tail = text[-(len(start) - 1) :]
+    return total
+
+
+def _check_triangle_count(count: int, max_triangles: int, path: Path) -> None:
+    if count > max_triangles:
         raise _error(
+            "mesh_too_large",
+            f"{path.name} has {count:,} triangles; the limit is {max_triangles:,}",
             path,
-            "mesh_unreadable",
-            f"{path.name} is not a valid {path.suffix[1:].upper()} file ({type(error).__name__}: {error})",
-            expected="a complete, undamaged file",
-            fix="open it in Blender or MeshLab and export it again",
-        ) from None
+            fix=f"decimate the mesh to at most {max_triangles:,} triangles; a few 100,000 are plenty for pictures",
+        )
 
 
-def _resolver(folder: Path) -> Any:
-    """Gives the reader the files beside the mesh and no others."""
-    from trimesh.resolvers import FilePathResolver
-
-    class Confined(FilePathResolver):
-        def get(self, name: str) -> bytes:
-            pure = PurePosixPath(str(name).strip().replace("\\", "/"))
-            path = folder / pure
-            if pure.is_absolute() or not path.resolve().is_relative_to(folder.resolve()):
-                raise FileNotFoundError(name)
-            return path.read_bytes()
-
-    return Confined(str(folder))
-
-
-def _brings_picture(path: Path) -> bool:
-    """Whether a texture the reader shows can be real: without a picture file it makes one up."""
-    pictures = [name for name in companions(path) if not name.lower().endswith(".mtl")]
-    return path.suffix.lower() == ".glb" or any((path.parent / name).is_file() for name in pictures)
-
-
-def _parts(loaded: Any, with_picture: bool) -> list[Part]:
-    """Every body of the file in the file's own axes, transforms of a scene applied."""
-    import trimesh
-
-    if isinstance(loaded, trimesh.Trimesh):
-        return [part_of(loaded, None, with_picture)]
-    if isinstance(loaded, trimesh.Scene):
-        nodes = [(loaded.graph[node]) for node in loaded.graph.nodes_geometry]
-        bodies = [(T, loaded.geometry[name]) for T, name in nodes]
-        return [part_of(body, T, with_picture) for T, body in bodies if isinstance(body, trimesh.Trimesh)]
-    vertices = getattr(loaded, "vertices", None)
-    # A point cloud: vertices that no face connects.
-    return [Part(vertices=np.asarray(vertices, np.float64))] if vertices is not None else []
-
-
-def _check_content(parts: list[Part], path: Path) -> None:
-    if sum(len(part.vertices) for part in parts) == 0:
-        raise _error(path, "mesh_empty", f"{path.name} has no vertices", expected="a mesh with vertices and faces")
-    if sum(len(part.faces) for part in parts) == 0:
+def _check_vertices(mesh: Mesh, path: Path) -> None:
+    if len(mesh.vertices) == 0:
+        raise _error("mesh_empty", f"{path.name} has no vertices", path, fix="export the mesh again")
+    finite = np.isfinite(mesh.vertices).all(axis=1)
+    if not finite.all():
+        bad, first = int((~finite).sum()), int(np.argmin(finite))
         raise _error(
+            "mesh_not_finite",
+            f"{bad:,} of {len(finite):,} vertices of {path.name} are NaN or infinite, the first is vertex {first}",
             path,
+            fix="repair the mesh where it was made and export it again",
+        )
+    if len(mesh.faces) == 0:
+        raise _error(
             "mesh_no_faces",
-            f"{path.name} has vertices but no faces; it is a point cloud",
-            expected="triangles",
-            fix="make a surface of it first, for example with MeshLab's screened Poisson reconstruction",
-        )
-    for part in parts:
-        finite = np.isfinite(part.vertices).all(axis=1)
-        if not finite.all():
-            first = int(np.flatnonzero(~finite)[0])
-            raise _error(
-                path,
-                "mesh_not_finite",
-                f"{path.name}: {int((~finite).sum())} vertices are NaN or infinite, the first is number {first}",
-                expected="finite coordinates",
-                fix="remove these vertices, or export the mesh again",
-            )
-        if len(part.faces) and (part.faces.min() < 0 or part.faces.max() >= len(part.vertices)):
-            raise _error(
-                path,
-                "mesh_unreadable",
-                f"{path.name}: a face names vertex {int(part.faces.max())} of {len(part.vertices)}",
-                expected="faces of existing vertices",
-                fix="export the mesh again",
-            )
-
-
-def _without_degenerate(mesh: Mesh, path: Path) -> Mesh:
-    """Drop triangles without area; they cannot be seen, and no normal can be made for them."""
-    corners = mesh.vertices[mesh.faces]
-    doubled_area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    # Relative to the mesh's size: thin slivers of a large part are real, rounding noise is not.
-    seen = doubled_area > 1e-14 * max(mesh.diameter, np.finfo(float).tiny) ** 2
-    if not seen.any():
-        raise _error(
+            f"{path.name} has {len(mesh.vertices):,} vertices and no faces: it is a point cloud",
             path,
-            "mesh_degenerate",
-            f"{path.name}: none of its {len(seen):,} triangles has an area",
-            expected="a surface",
-            fix="check the export; all vertices may lie in one point or on one line",
+            fix="reconstruct a surface first, for example with Poisson reconstruction",
         )
-    dropped = int((~seen).sum())
-    return mesh if dropped == 0 else mesh.select_faces(seen, f"{dropped:,} triangles without area were left out")
+    low, high = int(mesh.faces.min()), int(mesh.faces.max())
+    if low < 0 or high >= len(mesh.vertices):
+        message = f"a face of {path.name} uses vertex {low if low < 0 else high} of {len(mesh.vertices):,}"
+        raise _error("mesh_unreadable", message, path)
 
 
-def _absent_companions(path: Path) -> tuple[str, ...]:
-    absent = [name for name in companions(path) if not (path.parent / name).is_file()]
-    return tuple(f"{name} is missing; the parts it colours are drawn without it" for name in absent)
-
-
-def _too_large(path: Path, count: int, limit: int) -> InputError:
-    return _error(
-        path,
-        "mesh_too_large",
-        f"{path.name} has {count:,} triangles",
-        expected=f"at most {limit:,}",
-        fix="decimate it; templates of 512 pixels show no more than some 100,000 triangles",
+def _without_degenerate(mesh: Mesh, path: Path, warnings: list[str]) -> Mesh:
+    """Drop triangles without area, and vertices that no triangle uses: those must not widen the bounding box."""
+    a = mesh.vertices[mesh.faces[:, 0]]
+    normal = np.cross(mesh.vertices[mesh.faces[:, 1]] - a, mesh.vertices[mesh.faces[:, 2]] - a)
+    good = (normal != 0).any(axis=1)
+    if not good.any():
+        raise _error(
+            "mesh_degenerate",
+            f"all {len(good):,} triangles of {path.name} have no area",
+            path,
+            fix="export the mesh again; its vertices lie in one point or on lines",
+        )
+    faces, face_rgb, face_texture = mesh.faces, mesh.face_rgb, mesh.face_texture
+    if not good.all():
+        warnings.append(f"left out {int((~good).sum()):,} triangles without area")
+        faces = faces[good]
+        face_rgb = None if face_rgb is None else face_rgb[good]
+        face_texture = None if face_texture is None else face_texture[good]
+    used = np.zeros(len(mesh.vertices), bool)
+    used[faces] = True
+    per_vertex = {name: getattr(mesh, name) for name in ("vertices", "vertex_normals", "vertex_rgb", "uv")}
+    if not used.all():
+        warnings.append(f"left out {int((~used).sum()):,} vertices that belong to no triangle")
+        faces = (np.cumsum(used) - 1)[faces]
+        per_vertex = {name: None if values is None else values[used] for name, values in per_vertex.items()}
+    return dataclasses.replace(
+        mesh,
+        faces=faces,
+        face_rgb=face_rgb,
+        face_texture=face_texture,
+        warnings=(*mesh.warnings, *warnings),
+        **per_vertex,
     )
 
 
-def _error(path: Path, code: str, message: str, expected: str | None = None, fix: str | None = None) -> InputError:
-    return InputError(message, code=code, field="mesh", value=path.name, expected=expected, fix=fix)
+def _error(code: str, message: str, path: Path, *, fix: str | None = None) -> InputError:
+    return InputError(
+        message,
+        code=code,
+        field="mesh",
+        value=path.name,
+        expected=f"a triangle mesh: {', '.join(EXTENSIONS)}",
+        fix=fix or "open the file in a mesh viewer and export it again",
+    )

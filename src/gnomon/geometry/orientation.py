@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from gnomon.geometry.weld import weld
+
 
 def outward_flips(
     vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
@@ -18,7 +20,7 @@ def outward_flips(
     flips = _closed_flips(vertices, faces)
     if flips is None:
         # A seam in the texture, or a format without shared vertices, splits vertices without opening the surface.
-        flips = _closed_flips(vertices, _merged_places(vertices)[faces])
+        flips = _closed_flips(vertices, weld(vertices)[0][faces])
     return flips
 
 
@@ -27,18 +29,6 @@ def _closed_flips(vertices: np.ndarray, corners: np.ndarray) -> Bool[np.ndarray,
     points = np.ascontiguousarray(vertices, dtype=np.float32)
     closed = _orient(points, np.ascontiguousarray(corners, dtype=np.int32), flips)
     return flips if closed else None
-
-
-def _merged_places(vertices: Float[np.ndarray, "V 3"]) -> Int[np.ndarray, V]:
-    """For each vertex the number of one vertex with the same coordinates."""
-    order = np.lexsort(vertices.T)
-    new = np.empty(len(order), np.bool_)
-    new[0] = False
-    new[1:] = (vertices[order[1:]] != vertices[order[:-1]]).any(axis=1)
-    group = np.cumsum(new)
-    place = np.empty(len(order), np.int64)
-    place[order] = order[np.searchsorted(group, group)]
-    return place
 
 
 @numba.njit(cache=True, nogil=True)

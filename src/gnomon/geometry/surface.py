@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
-from jaxtyping import Float32, Int32, Int64, UInt8
+from jaxtyping import Float, Float32, Int32, Int64, UInt8
 
 from gnomon.geometry.drawable import Drawable
 from gnomon.geometry.mesh import Mesh
@@ -148,9 +148,14 @@ def srgb_to_linear() -> Float32[np.ndarray, " 256"]:
 
 def linear_to_srgb() -> UInt8[np.ndarray, " n"]:
     """8-bit sRGB for linear light 0..1 in SRGB_STEPS steps."""
-    value = np.arange(SRGB_STEPS + 1) / SRGB_STEPS
-    srgb = np.where(value <= 0.0031308, value * 12.92, 1.055 * value ** (1 / 2.4) - 0.055)
-    return np.round(srgb * 255).astype(np.uint8)
+    return linear_to_srgb_bytes(np.arange(SRGB_STEPS + 1) / SRGB_STEPS)
+
+
+def linear_to_srgb_bytes(linear: Float[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """8-bit sRGB for linear light between 0 and 1."""
+    root = np.maximum(linear, 0.0031308) ** (1 / 2.4)
+    srgb = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * root - 0.055)
+    return np.round(np.clip(srgb, 0, 1) * 255).astype(np.uint8)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
