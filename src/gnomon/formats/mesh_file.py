@@ -156,7 +156,7 @@ def _without_degenerate(mesh: Mesh, path: Path, warnings: list[str]) -> Mesh:
         faces = faces[good]
         face_rgb = None if face_rgb is None else face_rgb[good]
         face_texture = None if face_texture is None else face_texture[good]
-    used = np.zeros(len(mesh.vertices), bool)
+    used = np.zeros(len(mesh.vertices), np.bool_)
     used[faces] = True
     per_vertex = {name: getattr(mesh, name) for name in ("vertices", "vertex_normals", "vertex_rgb", "uv")}
     if not used.all():

@@ -103,4 +103,3 @@ def _split_corners(mesh: Mesh) -> Mesh:
         vertex_normals=None if mesh.vertex_normals is None else mesh.vertex_normals[corner],
         vertex_rgb=None if mesh.vertex_rgb is None else mesh.vertex_rgb[corner],
     )
-

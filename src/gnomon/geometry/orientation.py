@@ -9,9 +9,7 @@ from jaxtyping import Bool, Float, Int
 from gnomon.geometry.weld import weld
 
 
-def outward_flips(
-    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
-) -> Bool[np.ndarray, F] | None:
+def outward_flips(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Bool[np.ndarray, " F"] | None:
     """Triangles to turn so that every body faces outwards, or None if the surface is not closed.
 
     Closed means: every edge belongs to exactly two triangles and no body is one-sided. A few triangles wound
@@ -24,7 +22,7 @@ def outward_flips(
     return flips
 
 
-def _closed_flips(vertices: np.ndarray, corners: np.ndarray) -> Bool[np.ndarray, F] | None:
+def _closed_flips(vertices: np.ndarray, corners: np.ndarray) -> Bool[np.ndarray, " F"] | None:
     flips = np.zeros(len(corners), np.bool_)
     points = np.ascontiguousarray(vertices, dtype=np.float32)
     closed = _orient(points, np.ascontiguousarray(corners, dtype=np.int32), flips)

@@ -220,9 +220,7 @@ def _rich_samples(surface, eye, faces, point, fall, line):
         if texture >= 0:
             u = _value(f, t, at_uv, x, y, z)
             v = _value(f, t, at_uv + 4, x, y, z)
-            red, green, blue = texture_colour(
-                surface.texels, surface.texture_shape, surface.to_linear, texture, u, v
-            )
+            red, green, blue = texture_colour(surface.texels, surface.texture_shape, surface.to_linear, texture, u, v)
         elif at_rgb > 0:
             red = min(max(_value(f, t, at_rgb, x, y, z), zero), one)
             green = min(max(_value(f, t, at_rgb + 4, x, y, z), zero), one)
@@ -239,9 +237,7 @@ def _rich_samples(surface, eye, faces, point, fall, line):
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _value(functions, face, at, x, y, z):
-    return (
-        functions[face, at] * x + functions[face, at + 1] * y + functions[face, at + 2] * z + functions[face, at + 3]
-    )
+    return functions[face, at] * x + functions[face, at + 1] * y + functions[face, at + 2] * z + functions[face, at + 3]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -284,9 +280,7 @@ def _write_normals(surface, eye, step, faces, point, out):
         t = np.uint32(faces[s])
         nx, ny, nz = f[t, 0], f[t, 1], f[t, 2]
         if surface.normal_column > 0:
-            nx, ny, nz = _smooth_normal(
-                f, t, surface.normal_column, point[0, s], point[1, s], point[2, s], eye.centre
-            )
+            nx, ny, nz = _smooth_normal(f, t, surface.normal_column, point[0, s], point[1, s], point[2, s], eye.centre)
         elif nx * eye.centre[0] + ny * eye.centre[1] + nz * eye.centre[2] + f[t, 3] < np.float32(0.0):
             nx, ny, nz = -nx, -ny, -nz
         out[i, 0] = half_bits(nx)

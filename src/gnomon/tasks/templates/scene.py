@@ -105,6 +105,6 @@ def light_strength() -> float:
     return LIGHT_GAIN * LIGHT_POWER_W / (4 * math.pi**2)
 
 
-def _length(corner: Float[np.ndarray, 3]) -> float:
+def _length(corner: Float[np.ndarray, " 3"]) -> float:
     x, y, z = (float(value) for value in corner)
     return math.sqrt(x * x + y * y + z * z)

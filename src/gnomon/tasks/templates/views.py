@@ -77,9 +77,7 @@ def _read_array(path: Path) -> Float[np.ndarray, "N 4 4"]:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _pose_error(
-            "poses_unreadable", f"{path.name} cannot be read as .npy: {error}", path.name
-        ) from error
+        raise _pose_error("poses_unreadable", f"{path.name} cannot be read as .npy: {error}", path.name) from error
     if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "fiu":
         raise _pose_error("poses_unreadable", f"{path.name} does not hold one array of numbers", path.name)
     if stored.ndim != 3 or stored.shape[1:] != (4, 4) or not 1 <= len(stored) <= MAX_POSES:
@@ -97,9 +95,7 @@ def _check_rigid(T_obj_cam: Float[np.ndarray, "N 4 4"], name: str) -> None:
     rigid = orthogonal & right_handed & last_row & np.isfinite(T_obj_cam).all(axis=(1, 2))
     if not rigid.all():
         first = int(np.argmin(rigid))
-        message = (
-            f"{int((~rigid).sum())} of {len(rigid)} poses in {name} are not rigid motions, first no. {first}"
-        )
+        message = f"{int((~rigid).sum())} of {len(rigid)} poses in {name} are not rigid motions, first no. {first}"
         raise _pose_error("poses_not_rigid", message, name)
 
 
@@ -141,7 +137,7 @@ def _sam6d_order(points: Float[np.ndarray, "N 3"]) -> list[int]:
     return [ring[_DIGITS.index(next(code))] for ring in rings.values() for _ in ring]
 
 
-def _key(point: Float[np.ndarray, 3]) -> tuple[int, int, int]:
+def _key(point: Float[np.ndarray, " 3"]) -> tuple[int, int, int]:
     x, y, z = np.round(point * 1e6).astype(int)
     return x, y, z
 

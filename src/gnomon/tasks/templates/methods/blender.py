@@ -105,7 +105,7 @@ def _write_scene(
 
 
 def _settings(options: RenderOptions, threads: int) -> dict[str, Any]:
-    from gnomon.geometry.shade import FLAT_GREY_LINEAR
+    from gnomon.geometry.surface import FLAT_GREY_LINEAR
 
     K = scene.camera_matrix(options.size)
     return {
