@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 from gnomon.errors import InputError, MissingError
@@ -231,15 +231,25 @@ def _fetch(
         if error.code == "url_private":
             error.fix = "if you trust it, submit again with --allow-private-urls"
         raise
-    for companion in marker.companions(draft / main) if marker.companions else []:
-        try:
-            get(urljoin(url, companion), companion)
-        except InputError as error:
-            # A missing material is the reader's business; it draws the mesh without and says so. A signature
-            # that holds for the mesh alone makes its companions look forbidden.
-            if error.code not in ("url_not_found", "url_denied"):
-                raise
+    # A companion can name further ones: an OBJ its materials, these their pictures.
+    tried: set[str] = set()
+    while wanted := set(marker.companions(draft / main) if marker.companions else []) - tried:
+        for companion in sorted(wanted):
+            _get_companion(get, urljoin(url, quote(companion)), companion)
+        tried |= wanted
     draft.rename(folder)
+
+
+def _get_companion(get: Callable[[str, str], None], source: str, name: str) -> None:
+    """A missing companion is the reader's business: it draws the mesh without and says so.
+
+    A signature that holds for the mesh alone makes its companions look forbidden, which is the same.
+    """
+    try:
+        get(source, name)
+    except InputError as error:
+        if error.code not in ("url_not_found", "url_denied"):
+            raise
 
 
 def _fetched_files(file: InputFile, path: Path) -> list[InputFile]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any, Protocol
 
 import click
@@ -41,7 +40,7 @@ class Lines:
 
     def __init__(self) -> None:
         self._last = 0.0
-        self._began = time.monotonic()
+        self._began = 0.0
 
     def show(self, event: dict[str, Any]) -> None:
         text = self._text(event)
@@ -57,7 +56,8 @@ class Lines:
             return f"[{event['index']}/{event['count']}] {event['step']}"
         if event["event"] == "progress":
             done, total = event["done"], event["total"]
-            if done < total and event["t"] - self._last < LINE_INTERVAL_S:
+            if not self._began or (done < total and event["t"] - self._last < LINE_INTERVAL_S):
+                # Files that are staged before the first step are not worth a line.
                 return None
             self._last = event["t"]
             elapsed = max(event["t"] - self._began, 1e-3)

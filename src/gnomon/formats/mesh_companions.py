@@ -22,23 +22,20 @@ _MAP_OPTION = re.compile(
 
 
 def companions(path: str | Path) -> list[str]:
-    """Names, relative to the mesh's folder, of the files it refers to and that exist there.
+    """Names, relative to the mesh's folder, of the files it refers to, whether they exist or not.
 
     Reads `mtllib` and texture maps (OBJ and MTL), `comment TextureFile` (PLY) and `uri` (glTF). Names that are
-    absolute or lead out of the folder are left out with a warning in the log, and so is what does not exist.
+    absolute or lead out of the folder are left out with a warning in the log. The maps of a material library are
+    known only where the library itself is there.
     """
     path = Path(path)
-    found: list[str] = []
-    for name in _referred(path):
-        if name not in found and _is_inside(name, path) and (path.parent / name).is_file():
-            found.append(name)
-    return found
+    return [name for name in dict.fromkeys(_referred(path)) if _is_inside(name, path)]
 
 
 def missing_companions(path: str | Path) -> list[str]:
     """Names that the file refers to but that cannot be used: not there, or outside its folder."""
     path = Path(path)
-    usable = companions(path)
+    usable = [name for name in companions(path) if (path.parent / name).is_file()]
     return [name for name in dict.fromkeys(_referred(path)) if name not in usable]
 
 

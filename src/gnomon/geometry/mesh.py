@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Mesh:
     face_rgb: UInt8[np.ndarray, "F 3"] | None = None
     uv: Float[np.ndarray, "V 2"] | None = None
     """Texture coordinates, v up (v = 0 is the bottom row of the picture)."""
-    face_texture: Int[np.ndarray, F] | None = None
+    face_texture: Int[np.ndarray, " F"] | None = None
     """Index into `textures` for each face, or -1 for an untextured face."""
     textures: tuple[UInt8[np.ndarray, "H W 3"], ...] = ()
     warnings: tuple[str, ...] = field(default=())
@@ -33,3 +33,13 @@ class Mesh:
     def diameter(self) -> float:
         """Length of the bounding box's diagonal, in the mesh's own unit."""
         return float(np.linalg.norm(self.vertices.max(axis=0) - self.vertices.min(axis=0)))
+
+    def select_faces(self, keep: Bool[np.ndarray, " F"], warning: str) -> Mesh:
+        """The mesh with some of its faces, and a warning that says why; vertices stay as they are."""
+        return replace(
+            self,
+            faces=self.faces[keep],
+            face_rgb=self.face_rgb[keep] if self.face_rgb is not None else None,
+            face_texture=self.face_texture[keep] if self.face_texture is not None else None,
+            warnings=(*self.warnings, warning),
+        )

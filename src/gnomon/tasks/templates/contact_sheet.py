@@ -23,7 +23,7 @@ class ContactSheet:
     def __init__(self, count: int) -> None:
         self._stride = max(1, math.ceil(count / MOST_CELLS))
         cells = math.ceil(count / self._stride)
-        self._columns = min(cells, max(1, math.ceil(math.sqrt(cells * 1.2))))
+        self._columns = _columns(cells)
         rows = math.ceil(cells / self._columns)
         self._sheet = np.full((rows * CELL, self._columns * CELL, 3), 255, np.uint8)
 
@@ -37,6 +37,12 @@ class ContactSheet:
 
     def save(self, path: Path) -> None:
         write_png(path, self._sheet)
+
+
+def _columns(cells: int) -> int:
+    """About as wide as high, or a little wider where that leaves fewer empty cells."""
+    side = max(1, round(math.sqrt(cells)))
+    return min(range(side, side + 5), key=lambda columns: (-cells % columns, columns))
 
 
 def _thumbnail(rgb: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "128 128 3"]:

@@ -11,11 +11,11 @@ from gnomon.geometry.units import Unit
 from gnomon.request import Frozen, Resources
 from gnomon.tasks.spec import Input, TaskSpec
 
-MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
+MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb", ".gltf")
 
 
 def _companions(path: Path) -> list[str]:
-    from gnomon.formats.mesh_file import companions
+    from gnomon.formats.mesh_companions import companions
 
     return companions(path)
 
@@ -30,7 +30,7 @@ class Templates(TaskSpec):
     task: ClassVar[str] = "templates"
 
     mesh: list[MeshFile] = Field(
-        description="mesh files (PLY, OBJ, STL, GLB), paths or URLs", min_length=1, max_length=10_000
+        description="mesh files (PLY, OBJ, STL, GLB, glTF), paths or URLs", min_length=1, max_length=10_000
     )
     method: Literal["raster", "blender"] = Field(
         "raster", description="raster: our CPU rasteriser; blender: Cycles for photoreal RGB"
