@@ -53,12 +53,21 @@ def _thumbnail(rgb: UInt8[np.ndarray, "H W C"]) -> UInt8[np.ndarray, "128 128 3"
         rgb = (rgb[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     if size % CELL == 0:
         block = size // CELL
-        # Sums along rows first: contiguous in memory, and small integers stay exact.
-        summed = rgb.reshape(CELL, block, size, 3).sum(axis=1, dtype=np.uint16)
-        total = summed.reshape(CELL, CELL, block, 3).sum(axis=2, dtype=np.uint32)
+        # Rows first, which are contiguous in memory; a sum over an axis would walk pixel by pixel.
+        rows = rgb.reshape(CELL, block, size, 3)
+        summed = _add([rows[:, i] for i in range(block)]).reshape(CELL, CELL, block, 3)
+        total = _add([summed[:, :, i] for i in range(block)])
         return (total // (block * block)).astype(np.uint8)
     nearest = (np.arange(CELL) * size // CELL).clip(0, size - 1)
     return rgb[nearest][:, nearest]
+
+
+def _add(layers: list[np.ndarray]) -> np.ndarray:
+    """Their sum in 32 bits, which blocks of any size fit into."""
+    total = layers[0].astype(np.uint32)
+    for layer in layers[1:]:
+        total += layer
+    return total
 
 
 def _write_number(cell: UInt8[np.ndarray, "128 128 3"], number: int) -> None:
