@@ -80,7 +80,7 @@ def input_fields(spec: type[TaskSpec]) -> Iterator[tuple[str, Input, bool]]:
         markers = [extra for extra in info.metadata if isinstance(extra, Input)]
         found = (markers[0], False) if markers else _find_marker(info.annotation)
         if found is not None:
-            yield name, *found
+            yield name, found[0], found[1]
 
 
 def _find_marker(annotation: Any) -> tuple[Input, bool] | None:

@@ -23,7 +23,7 @@ needs_blender = pytest.mark.skipif(
     reason="the blender method is not installed: gnomon methods install blender",
 )
 SMALL = RenderOptions(size=96, samples=16, transparent=True)
-POSES = view_poses(0)[[6, 25]]
+POSES = view_poses(0)[[6, 38]]
 
 
 def make_box() -> Mesh:

@@ -59,7 +59,13 @@ class Bundle:
             return np.zeros(shape, layer.dtype)
         # Times are left out so that the same set gives the same bytes.
         return self._file.create_dataset(
-            name, shape, layer.dtype, chunks=(1, *layer.shape), compression="gzip", compression_opts=1, track_times=False
+            name,
+            shape,
+            layer.dtype,
+            chunks=(1, *layer.shape),
+            compression="gzip",
+            compression_opts=1,
+            track_times=False,
         )
 
 

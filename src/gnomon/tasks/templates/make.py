@@ -119,7 +119,7 @@ def _manifest(
     off_centre = float(np.linalg.norm((low + high) / 2)) / mesh.diameter
     if options.normalize and off_centre > OFF_CENTRE:
         warnings.append(
-            f"the object's centre is {off_centre:.2f} diameters from the CAD origin, so it is drawn off-centre and small"
+            f"the object's centre is {off_centre:.2f} diameters from the CAD origin; it is drawn off-centre and small"
         )
     return {
         "schema_version": 1,

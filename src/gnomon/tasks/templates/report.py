@@ -21,11 +21,13 @@ def write(out: Path, spec: Templates, sets: list[TemplateSet]) -> None:
 
 
 def _overview(sets: list[TemplateSet]) -> str:
-    rows = [
-        (item.name, "failed" if item.error else "done", f"{item.triangles:,}", f"{item.diameter_m * 1e3:.4g}", f"{item.seconds:.2f}")
-        for item in sets
-    ]  # fmt: skip
-    return report.section("All sets", report.table(["set", "state", "triangles", "diameter, mm", "seconds"], rows))
+    columns = ["set", "state", "triangles", "diameter, mm", "seconds"]
+    return report.section("All sets", report.table(columns, map(_row, sets)))
+
+
+def _row(item: TemplateSet) -> tuple[str, ...]:
+    state = "failed" if item.error else "done"
+    return item.name, state, f"{item.triangles:,}", f"{item.diameter_m * 1e3:.4g}", f"{item.seconds:.2f}"
 
 
 def _section(item: TemplateSet, spec: Templates) -> str:
