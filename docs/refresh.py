@@ -1,0 +1,83 @@
+"""Writes into the docs what is generated: help texts of the command line, and the table of view directions.
+
+    python docs/refresh.py            bring the pages up to date
+    python docs/refresh.py --check    exit code 1 when a page is out of date
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`, where NAME is a command such as
+`gnomon jobs`, or `directions`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import click
+from click.testing import CliRunner
+
+from gnomon.cli import cli
+
+DOCS = Path(__file__).parent
+PART = re.compile(r"(<!-- generated: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+WIDTH = 100
+
+
+def main(arguments: list[str]) -> int:
+    check = "--check" in arguments
+    stale = []
+    for page in sorted(DOCS.glob("*.md")):
+        old = page.read_text("utf-8")
+        new = PART.sub(lambda match: f"{match[1]}{generate(match[2])}{match[3]}", old)
+        if new != old:
+            stale.append(page.name)
+            if not check:
+                page.write_text(new, "utf-8")
+    for name in stale:
+        sys.stdout.write(f"{name} {'is out of date' if check else 'brought up to date'}\n")
+    return 1 if check and stale else 0
+
+
+def generate(name: str) -> str:
+    """The fenced text for a marker."""
+    text = directions() if name == "directions" else help_text(name).rstrip()
+    return f"```text\n{text}\n```\n"
+
+
+def help_text(command: str) -> str:
+    """What `COMMAND --help` prints at a fixed width; commands without help of their own say nothing."""
+    program, *words = command.split()
+    result = CliRunner().invoke(
+        cli, [*words, "--help"], prog_name=program, terminal_width=WIDTH, max_content_width=WIDTH
+    )
+    if result.exit_code != 0:
+        raise SystemExit(f"{command} --help failed: {result.output}")
+    return result.output
+
+
+def all_commands(group: click.Group = cli, prefix: str = "gnomon") -> dict[str, click.Command]:
+    """Every command and subcommand by the words that call it."""
+    found: dict[str, click.Command] = {prefix: group}
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            found |= all_commands(command, f"{prefix} {name}")
+        elif command is not None:
+            found[f"{prefix} {name}"] = command
+    return found
+
+
+def directions() -> str:
+    """Number and unit vector from the object's origin to the camera, for the 42 views of set 0."""
+    from gnomon.tasks.templates.views import view_poses
+
+    lines = []
+    for index, pose in enumerate(view_poses(0)):
+        x, y, z = (round(float(value), 6) + 0.0 for value in pose[:3, 3])
+        lines.append(f"{index:2d}  {x:+.6f}  {y:+.6f}  {z:+.6f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
