@@ -12,7 +12,7 @@ demo: $(VENV)/.installed  ## install gnomon and run every task once on data that
 setup: $(VENV)/.developer  ## install everything that tests, checks and benchmarks need
 
 test: $(VENV)/.developer  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(VENV)/.developer  ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import random
 import resource
 import signal
 import subprocess
@@ -204,3 +206,23 @@ def test_a_broken_sites_file_is_named(own_places: Path):
     done = gnomon("jobs")
     assert done.returncode == 2
     assert "sites.local.cpus = 0" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_a_killed_command_line_loses_nothing(seed: int, own_places: Path, tmp_path: Path):
+    """kill -9 of the CLI while it submits, waits or delivers: the job goes on and can be fetched."""
+    dice = random.Random(seed)
+    out = tmp_path / "out"
+    command = [*GNOMON, *probe("write a", "write b"), "-o", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            running.wait(timeout=dice.uniform(0.2, 1.4))
+        running.kill()
+    rows = json.loads(gnomon("jobs", "--json").stdout)
+    assert len(rows) <= 1
+    for row in rows:
+        assert gnomon("wait", row["id"]).returncode == 0
+        assert gnomon("fetch", row["id"], "-o", str(out)).returncode == 0
+        assert sorted(path.name for path in out.iterdir()) == ["a", "b", "result.json"]
+    assert not any(path.name.startswith(".gnomon-") for path in out.glob("*"))

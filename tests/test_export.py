@@ -85,6 +85,28 @@ def test_a_failed_delivery_leaves_nothing_half_written(results: Path, tmp_path: 
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_a_delivery_that_was_killed_half_way_is_done_again(results: Path, tmp_path: Path, monkeypatch):
+    from gnomon import export
+
+    replace, calls = export._replace, []
+
+    def die_at_the_second(source: Path, destination: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(source, destination)
+
+    monkeypatch.setattr(export, "_replace", die_at_the_second)
+    monkeypatch.setattr(export.shutil, "rmtree", lambda *args, **kwargs: None)
+    with pytest.raises(KeyboardInterrupt):
+        export_results(results, tmp_path / "out")
+    monkeypatch.undo()
+    assert (tmp_path / "out" / "templates").exists()
+    assert not (tmp_path / "out" / "result.json").exists()
+    export_results(results, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["result.json", "templates"]
+
+
 def test_the_cache_gives_back_what_it_was_given(results: Path, tmp_path: Path):
     cache = ResultCache(tmp_path / "cache")
     (tmp_path / "again").mkdir()

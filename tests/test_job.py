@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -77,6 +78,13 @@ def test_a_draft_is_no_job_until_it_is_sealed(store: JobStore):
     assert store.all() == []
     draft.discard()
     assert list(store.folder.iterdir()) == []
+
+
+def test_drafts_of_killed_processes_are_swept_up(store: JobStore):
+    left, fresh = Draft(store, new_id()), Draft(store, new_id())
+    os.utime(left.path, (1, 1))
+    store.sweep()
+    assert [path.name for path in store.folder.iterdir()] == [fresh.path.name]
 
 
 def test_a_changed_request_is_noticed(job: JobDir):

@@ -115,6 +115,7 @@ class Home:
 
     def ensure_indexed(self) -> None:
         """Notice job folders that the index has not heard of (it was deleted, or they were copied here)."""
+        self.store.sweep()
         known = self.index.ids()
         for job in self.store.all():
             if job.id not in known:

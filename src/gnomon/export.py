@@ -12,6 +12,12 @@ from gnomon.inputs import disk_error
 OWN_MARK = "result.json"
 """A folder with this file holds results of ours, which newer results may replace."""
 
+UNFINISHED_MARK = ".gnomon-unfinished"
+"""Lies in the folder while results are put there; after a kill it tells our half-delivered files from others."""
+
+TEMPORARY = ".gnomon-"
+"""How the names of all our temporary files and folders begin."""
+
 
 def check_target(target: Path, *, overwrite: bool = False) -> None:
     """Find out before the work begins whether results can be put into `target`.
@@ -40,8 +46,7 @@ def check_target(target: Path, *, overwrite: bool = False) -> None:
             value=str(target),
             fix="choose another folder with -o",
         ) from None
-    foreign = target.is_dir() and any(target.iterdir()) and not (target / OWN_MARK).exists()
-    if foreign and not overwrite:
+    if not overwrite and target.is_dir() and _holds_other_files(target):
         raise InputError(
             f"{target} holds other files",
             code="output_exists",
@@ -59,13 +64,17 @@ def export_results(results: Path, target: Path, *, overwrite: bool = False) -> P
     """
     check_target(target, overwrite=overwrite)
     target.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
     draft = target / f".gnomon-{secrets.token_hex(6)}.part"
     try:
         shutil.copytree(results, draft, copy_function=_copy)
         names = sorted((path.name for path in draft.iterdir()), key=lambda name: name == OWN_MARK)
-        _clear_earlier(target)
+        (target / UNFINISHED_MARK).touch()
+        # The earlier result's mark goes first, so that a mixture of old and new never looks finished.
+        (target / OWN_MARK).unlink(missing_ok=True)
         for name in names:
             _replace(draft / name, target / name)
+        (target / UNFINISHED_MARK).unlink()
     except OSError as error:
         raise disk_error(error, draft) from error
     finally:
@@ -73,9 +82,17 @@ def export_results(results: Path, target: Path, *, overwrite: bool = False) -> P
     return target
 
 
-def _clear_earlier(target: Path) -> None:
-    """Forget an earlier result's mark first, so that a mixture of old and new never looks finished."""
-    (target / OWN_MARK).unlink(missing_ok=True)
+def _holds_other_files(target: Path) -> bool:
+    names = [path.name for path in target.iterdir()]
+    ours = OWN_MARK in names or UNFINISHED_MARK in names
+    return not ours and any(not name.startswith(TEMPORARY) for name in names)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what a killed delivery left under temporary names."""
+    for path in target.glob(f"{TEMPORARY}*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _replace(source: Path, destination: Path) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -275,6 +276,13 @@ class JobStore:
         except FileNotFoundError:
             return []
         return [self.job(name) for name in names if is_id(name)]
+
+    def sweep(self, older_than_s: float = 3600.0) -> None:
+        """Remove what killed processes left: jobs that were never sealed, and jobs half deleted."""
+        for path in [*self.folder.glob(".new-*"), *self.folder.glob(".removed-*")]:
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > older_than_s:
+                    shutil.rmtree(path, ignore_errors=True)
 
     def find(self, text: str) -> JobDir:
         """The job whose id is, begins or ends with `text`; `@last` is the newest.

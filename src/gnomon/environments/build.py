@@ -60,7 +60,8 @@ def find_python(env: Environment) -> Path:
     if env.python == f"{sys.version_info.major}.{sys.version_info.minor}":
         return Path(sys.executable)
     found = shutil.which(f"python{env.python}")
-    if found is not None and _answers(found):
+    # Version managers put commands on the search path for interpreters that are not there.
+    if found is not None and _answers(Path(found), ""):
         return Path(found)
     raise MissingError(
         f"{env.name} needs Python {env.python}, and this is Python {sys.version.split()[0]}",
@@ -69,9 +70,8 @@ def find_python(env: Environment) -> Path:
     )
 
 
-def _answers(python: str) -> bool:
-    # Version managers put commands on the search path for interpreters that are not there.
-    return subprocess.run([python, "-I", "-c", ""], capture_output=True, check=False).returncode == 0
+def _answers(python: Path, statement: str) -> bool:
+    return subprocess.run([python, "-I", "-c", statement], capture_output=True, check=False).returncode == 0
 
 
 def _lock_path(env: Environment, root: Path) -> Path:
@@ -100,10 +100,16 @@ def _build(env: Environment, root: Path, python: Path, report: Callable[[str], N
     log_path = path(env, root) / "install.log"
     started = time.monotonic()
     report(f"Building {env.name} with Python {env.python}: {', '.join(env.requirements)}")
-    _step(env, python, ["-m", "venv", str(path(env, root) / "venv")], log_path, report)
-    inside = python_path(env, root)
-    _step(env, inside, ["-m", "pip", "install", *PIP_OPTIONS, *env.requirements], log_path, report)
-    frozen = _step(env, inside, ["-m", "pip", "list", "--format=freeze"], log_path, report)
+    venv, inside = str(path(env, root) / "venv"), python_path(env, root)
+    if _answers(python, "import ensurepip"):
+        _step(env, python, ["-m", "venv", venv], log_path, report)
+        pip = (inside, ["-m", "pip"])
+    else:
+        # Debian keeps ensurepip in a package of its own; the pip beside this interpreter does as well.
+        _step(env, python, ["-m", "venv", "--without-pip", venv], log_path, report)
+        pip = (python, ["-m", "pip", "--python", str(inside)])
+    _step(env, pip[0], [*pip[1], "install", *PIP_OPTIONS, *env.requirements], log_path, report)
+    frozen = _step(env, pip[0], [*pip[1], "list", "--format=freeze"], log_path, report)
     seconds = round(time.monotonic() - started, 1)
     _mark_ready(marker_path(env, root), {"python": env.python, "seconds": seconds, "packages": frozen})
     report(f"Installed {env.name} in {seconds:.0f} s")

@@ -78,6 +78,8 @@ def _read_array(path: Path) -> Float[np.ndarray, "N 4 4"]:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _pose_error("poses_unreadable", f"{path.name} cannot be read as .npy: {error}", path.name) from error
+    if isinstance(stored, np.lib.npyio.NpzFile):
+        stored.close()
     if not isinstance(stored, np.ndarray) or stored.dtype.kind not in "fiu":
         raise _pose_error("poses_unreadable", f"{path.name} does not hold one array of numbers", path.name)
     if stored.ndim != 3 or stored.shape[1:] != (4, 4) or not 1 <= len(stored) <= MAX_POSES:

@@ -20,18 +20,12 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from gnomon import environments
-from gnomon.environments import Environment
 from gnomon.errors import MethodError
 from gnomon.geometry.mesh import Mesh
 from gnomon.tasks.templates import scene
+from gnomon.tasks.templates.methods.blender_environment import ENVIRONMENT
 from gnomon.tasks.templates.scene import RenderOptions, TemplateView
 
-ENVIRONMENT = Environment(
-    name="blender",
-    requirements=("bpy==5.0.1", "numpy==1.26.4"),
-    python="3.11",
-    disk_mb=1500,
-)
 SCRIPT = Path(__file__).with_name("blender_script.py")
 SEED = 0
 
@@ -67,8 +61,9 @@ def _exact_views(
 ) -> Iterator[tuple[int, TemplateView]]:
     from gnomon.tasks.templates.methods import raster
 
-    # Blender has the processors; a view takes the rasteriser milliseconds, without the samples for its colours.
-    return raster.render(mesh, T_obj_cam, dataclasses.replace(options, supersample=1), threads=1)
+    # Blender has the processors; a view takes the rasteriser milliseconds. Its colours are drawn in vain, so that
+    # the other maps are the same bytes as with method `raster`.
+    return raster.render(mesh, T_obj_cam, options, threads=1)
 
 
 def _merge(

@@ -80,7 +80,7 @@ def _nearest(
             t = (edge2 @ q) * inverse
             better = (v >= 0) & (w >= 0) & (v + w <= 1) & (t >= near) & (t <= far) & (t < depth)
         depth[better], face[better] = t[better], index
-        weights[better] = np.stack((1 - v - w, v, w), axis=-1)[better]
+        weights[better] = np.stack((1 - v[better] - w[better], v[better], w[better]), axis=-1)
     return depth, face, weights
 
 
