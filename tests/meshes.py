@@ -93,3 +93,16 @@ def textured(mesh: Mesh, seed: int = 0) -> Mesh:
             random.integers(0, 256, (3, 3, 3)).astype(np.uint8),
         ),
     )
+
+
+def turned(mesh: Mesh, angles: tuple[float, float, float]) -> Mesh:
+    """The mesh turned about x, then y, then z."""
+    R = np.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        step = np.eye(3)
+        step[i, i] = step[j, j] = np.cos(angle)
+        step[j, i], step[i, j] = np.sin(angle), -np.sin(angle)
+        R = step @ R
+    normals = None if mesh.vertex_normals is None else mesh.vertex_normals @ R.T
+    return replace(mesh, vertices=mesh.vertices @ R.T, vertex_normals=normals)

@@ -44,7 +44,9 @@ def draw(mesh: Mesh, R: np.ndarray, t: np.ndarray, *, cull: bool = True, near: f
     bits = (buffer[:, :SIZE] >> 32).astype(np.int32)
     with np.errstate(divide="ignore"):
         depth = 1 / bits.view(np.float32).astype(np.float64)
-    face = np.where(seen, drawable.face_order[(rasterize.FACE_MASK - (buffer[:, :SIZE] & rasterize.FACE_MASK)) * seen], -1)
+    face = np.where(
+        seen, drawable.face_order[(rasterize.FACE_MASK - (buffer[:, :SIZE] & rasterize.FACE_MASK)) * seen], -1
+    )
     inside = np.argwhere(seen)
     if len(inside):
         assert box[1] <= inside[:, 0].min() and inside[:, 0].max() <= box[3]
@@ -68,7 +70,7 @@ def cube_depth(R: np.ndarray, t: np.ndarray, side: float) -> tuple[np.ndarray, n
     return np.where(enter <= leave, enter, np.inf), np.abs(leave - enter)
 
 
-eyes = st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda v: 0.3 < np.linalg.norm(v))
+eyes = st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda v: np.linalg.norm(v) > 0.3)
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,7 +117,9 @@ def test_samples_on_shared_edges_and_corners_are_covered() -> None:
     """A grid whose vertices fall exactly on samples: every sample inside is seen once."""
     n = 24
     y, x = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
-    vertices = np.stack(((x - n / 2 + 0.5) * 2 / F, (y - n / 2 + 0.5) * 2 / F, np.ones_like(x, float)), -1).reshape(-1, 3)
+    vertices = np.stack(((x - n / 2 + 0.5) * 2 / F, (y - n / 2 + 0.5) * 2 / F, np.ones_like(x, float)), -1).reshape(
+        -1, 3
+    )
     a = (y * (n + 1) + x)[:-1, :-1].reshape(-1)
     faces = np.concatenate((np.column_stack((a, a + 1, a + n + 2)), np.column_stack((a, a + n + 2, a + n + 1))))
     _, face = draw(Mesh(vertices=vertices, faces=faces), np.eye(3), np.zeros(3))
@@ -129,7 +133,7 @@ def test_a_plane_through_the_camera_needs_no_clipping() -> None:
     """A floor that reaches behind the camera, as two huge triangles."""
     floor = np.array([(-50.0, 0.5, -50), (50, 0.5, -50), (50, 0.5, 50), (-50, 0.5, 50)])
     depth, face = draw(Mesh(vertices=floor, faces=np.array([(0, 1, 2), (0, 2, 3)])), np.eye(3), np.zeros(3), near=0.1)
-    y, x = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
+    y, _x = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
     with np.errstate(divide="ignore"):
         exact = 0.5 * F / (y - CENTRE)
     inside = (exact > 0) & (exact < 49.9)
