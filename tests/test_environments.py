@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from gnomon import environments
-from gnomon.environments import Environment
+from gnomon.environments import Environment, build
 from gnomon.environments.lock import exclusive
 from gnomon.errors import MethodError, MissingError
 
@@ -55,6 +55,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Environment, Pa
     env = make_environment(tmp_path_factory.mktemp("wheels"))
     environments.install(env, root, report=lambda line: None)
     return env, root
+
+
+@pytest.fixture
+def outer_pip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Build as on a Debian without python3-venv, which saves the seconds that ensurepip takes."""
+    monkeypatch.setattr(build, "_answers", lambda python, statement: False)
 
 
 def write_script(folder: Path, source: str) -> Path:
@@ -96,6 +102,7 @@ def test_key_depends_on_requirements_and_python() -> None:
     assert base.key != Environment("m", ("a==1", "b==2"), "3.12").key
 
 
+@pytest.mark.usefixtures("outer_pip")
 def test_failing_install_says_why_and_leaves_only_the_log(tmp_path: Path) -> None:
     env = Environment("broken", ((tmp_path / "absent-1.0-py3-none-any.whl").as_uri(),), PYTHON, disk_mb=50)
     with pytest.raises(MissingError) as caught:
@@ -108,6 +115,7 @@ def test_failing_install_says_why_and_leaves_only_the_log(tmp_path: Path) -> Non
     assert not environments.is_ready(env, tmp_path)
 
 
+@pytest.mark.usefixtures("outer_pip")
 def test_left_overs_of_an_interrupted_install_are_replaced(tmp_path: Path) -> None:
     env = make_environment(tmp_path)
     folder = environments.path(env, tmp_path)
@@ -119,6 +127,15 @@ def test_left_overs_of_an_interrupted_install_are_replaced(tmp_path: Path) -> No
     assert not half.exists()
 
 
+@pytest.mark.usefixtures("outer_pip")
+def test_build_without_ensurepip(tmp_path: Path) -> None:
+    env = make_environment(tmp_path)
+    folder = environments.install(env, tmp_path, report=lambda line: None)
+    record = json.loads((folder / "ready.json").read_text())
+    assert [line.split("=")[0].split(" ")[0] for line in record["packages"]] == ["gnomon_probe"]
+
+
+@pytest.mark.usefixtures("outer_pip")
 def test_interrupt_while_building_leaves_nothing_ready(tmp_path: Path) -> None:
     env = make_environment(tmp_path)
 
