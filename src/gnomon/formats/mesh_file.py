@@ -118,10 +118,10 @@ def _check_vertices(mesh: Mesh, path: Path) -> None:
         raise _error("mesh_empty", f"{path.name} has no vertices", path, fix="export the mesh again")
     finite = np.isfinite(mesh.vertices).all(axis=1)
     if not finite.all():
-        bad, first = int((~finite).sum()), int(np.argmin(finite))
+        bad, first, count = int((~finite).sum()), int(np.argmin(finite)), len(mesh.vertices)
         raise _error(
             "mesh_not_finite",
-            f"{bad:,} of {len(finite):,} vertices of {path.name} are NaN or infinite, the first is vertex {first}",
+            f"{bad:,} of {count:,} vertices of {path.name} are NaN or infinite, the first is vertex {first}",
             path,
             fix="repair the mesh where it was made and export it again",
         )
