@@ -201,11 +201,39 @@ def test_doctor_and_methods_tell_what_is_missing():
     assert "local" in gnomon("doctor").stdout
 
 
-def test_a_broken_sites_file_is_named(own_places: Path):
-    (own_places.parent / "sites.toml").write_text("[sites.local]\ncpus = 0\n")
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[sites.local]\ncpus = 0\n", "sites.local.cpus = 0"),
+        ("[sites.local]\ncpu = 4\n", "sites.local.cpu"),
+        ("[site.local]\ncpus = 4\n", "there is no table [site]"),
+        ("sites = 3\n", "sites is not a table"),
+        ("[sites]\nlocal = 5\n", "local is not a table"),
+        ("[sites.far]\nkind = 'moon'\n", "sites.far.kind = moon"),
+        ("cpus = = 4", "not valid TOML"),
+    ],
+)
+def test_a_broken_sites_file_is_named(own_places: Path, text: str, named: str):
+    (own_places.parent / "sites.toml").write_text(text)
     done = gnomon("jobs")
     assert done.returncode == 2
-    assert "sites.local.cpus = 0" in done.stderr
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "code"),
+    [
+        ("GNOMON_HOME", "/dev/null/x", "home_unavailable"),
+        ("GNOMON_INDEX_URL", "nonsense://", "index_unavailable"),
+    ],
+)
+def test_unusable_settings_are_named(monkeypatch, variable: str, value: str, code: str):
+    monkeypatch.setenv(variable, value)
+    done = gnomon("jobs")
+    assert done.returncode == 3
+    assert f"[{code}]" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,50 @@ def test_earlier_results_are_replaced_whole(results: Path, tmp_path: Path):
     (out / "templates" / "rgb_41.png").write_text("of an earlier run")
     export_results(results, out)
     assert [path.name for path in (out / "templates").iterdir()] == ["rgb_0.png"]
+
+
+def test_files_of_an_earlier_result_do_not_stay_beside_the_new_ones(results: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    names = ["xyz_0.npy", "xyz_1.npy", "old/xyz_0.npy"]
+    for name in names:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("old")
+    (out / "old" / "notes.txt").write_text("the user's own")
+    (out / "result.json").write_text(json.dumps({"outputs": [{"name": name} for name in names]}))
+    export_results(results, out)
+    found = sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file())
+    assert found == ["old/notes.txt", "result.json", "templates/rgb_0.png"]
+
+
+def test_a_list_of_earlier_results_cannot_point_elsewhere(results: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "precious").write_text("x")
+    (out / "result.json").write_text(json.dumps({"outputs": [{"name": "../precious"}]}))
+    with pytest.raises(InputError):
+        export_results(results, out)
+    assert (tmp_path / "precious").exists()
+
+
+def test_the_cache_survives_its_own_races(results: Path, tmp_path: Path):
+    cache = ResultCache(tmp_path / "cache")
+    stop = threading.Event()
+
+    def store() -> None:
+        while not stop.is_set():
+            cache.store("key", results)
+
+    thread = threading.Thread(target=store)
+    thread.start()
+    try:
+        for number in range(200):
+            target = tmp_path / f"again-{number}"
+            target.mkdir()
+            whole = cache.restore("key", target)
+            assert (target / "templates" / "rgb_0.png").exists() == whole
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_other_files_are_left_alone(results: Path, tmp_path: Path):

@@ -95,7 +95,7 @@ def test_files_of_the_same_name_do_not_meet(tmp_path: Path, folder: Path):
 
 
 def test_file_urls_and_odd_names_work(tmp_path: Path, folder: Path):
-    source = tmp_path / "mit Leer & Ümlaut.txt"
+    source = tmp_path / "mit Leer & Ümlaut %20.txt"
     source.write_text("x")
     collected = collect(Spec(parts=[source.as_uri(), str(source)]), folder)
     assert input_path(folder, collected.params["parts"][0]).read_text() == "x"

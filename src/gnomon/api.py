@@ -9,10 +9,10 @@ from typing import Any
 
 from gnomon import __version__, inputs, paths, request
 from gnomon import export as exporting
-from gnomon.errors import ExecutorError, GnomonError, InputError, LimitError, from_dict
+from gnomon.errors import ExecutorError, GnomonError, InputError, LimitError, MissingError, from_dict
 from gnomon.events import EventReader
 from gnomon.executors import agent_lock
-from gnomon.index import Index
+from gnomon.index import open_or_rebuild
 from gnomon.job import JobDir, JobStore, State, new_id
 from gnomon.reconcile import Pass, Reconciler
 from gnomon.request import Draft, Request, Resources
@@ -30,9 +30,13 @@ class Home:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or paths.home_dir()
+        # Inputs and results are the user's own; nobody else on the machine needs to read them.
+        _make_folder(self.path)
         self.store = JobStore(self.path)
-        self.index = Index(self.path)
-        self.reconciler = Reconciler(self.path, self.index)
+        self.reconciler = Reconciler(self.path, open_or_rebuild(self.path))
+        self.index = self.reconciler.index
+        if self.index.is_new:
+            self.reindex()
 
     def close(self) -> None:
         self.index.close()
@@ -160,7 +164,7 @@ class Job:
             status = self.status()
             for attempt in self.directory.attempts():
                 yield from readers.setdefault(attempt.number, EventReader(attempt.events)).new()
-            if not follow or (status.state.is_final and self._is_settled(status)):
+            if not follow or (status.state.is_final and self.is_settled(status)):
                 return
             now = time.monotonic()
             if deadline is not None and now > deadline:
@@ -271,7 +275,7 @@ class Job:
         self.home.index.remove(self.id)
         shutil.rmtree(doomed, ignore_errors=True)
 
-    def _is_settled(self, status: Status) -> bool:
+    def is_settled(self, status: Status) -> bool:
         """A transient failure is not the end while the reconciler still owes the job another attempt."""
         if status.state is not State.FAILED or status.reason is None or not status.reason.is_transient:
             return True
@@ -321,6 +325,20 @@ def error_of(status: Status) -> GnomonError:
     if status.state is State.CANCELLED:
         return from_dict({"code": "cancelled_by_user", "message": f"job {status.id} was cancelled", "exit_code": 8})
     return ExecutorError(f"job {status.id} is {status.state.value}", code=status.reason or "launch_failed")
+
+
+def _make_folder(home: Path) -> None:
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise MissingError(
+            f"gnomon's home {home} cannot be made: {error.strerror}",
+            code="home_unavailable",
+            field="GNOMON_HOME",
+            value=str(home),
+            expected="a folder that can be written",
+            fix="set GNOMON_HOME to another place",
+        ) from None
 
 
 def _check_resources(resources: Resources, gpus: int) -> None:

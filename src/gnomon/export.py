@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 from pathlib import Path
 
+from gnomon import atomic
 from gnomon.errors import InputError
-from gnomon.inputs import disk_error
+from gnomon.inputs import disk_error, input_path
 
 OWN_MARK = "result.json"
 """A folder with this file holds results of ours, which newer results may replace."""
@@ -70,8 +72,7 @@ def export_results(results: Path, target: Path, *, overwrite: bool = False) -> P
         shutil.copytree(results, draft, copy_function=_copy)
         names = sorted((path.name for path in draft.iterdir()), key=lambda name: name == OWN_MARK)
         (target / UNFINISHED_MARK).touch()
-        # The earlier result's mark goes first, so that a mixture of old and new never looks finished.
-        (target / OWN_MARK).unlink(missing_ok=True)
+        _remove_earlier(target)
         for name in names:
             _replace(draft / name, target / name)
         (target / UNFINISHED_MARK).unlink()
@@ -80,6 +81,24 @@ def export_results(results: Path, target: Path, *, overwrite: bool = False) -> P
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
+
+
+def _remove_earlier(target: Path) -> None:
+    """Remove the files of an earlier result, which its own list names; a reader must not count both.
+
+    The list goes first, so that a mixture of old and new never looks finished.
+    """
+    record = atomic.read_json(target / OWN_MARK) or {}
+    (target / OWN_MARK).unlink(missing_ok=True)
+    folders: set[Path] = set()
+    for output in record.get("outputs", []):
+        path = input_path(target, output["name"])
+        path.unlink(missing_ok=True)
+        folders.update(parent for parent in path.parents if target in parent.parents)
+    for folder in sorted(folders, reverse=True):
+        # Only what is empty: files of the user may lie beside ours.
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _holds_other_files(target: Path) -> bool:

@@ -7,6 +7,7 @@ job folders, because they need a transaction: who may use a slot, and which proc
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import event
+from sqlalchemy import event, exc
 
+from gnomon.errors import MissingError
 from gnomon.executors import Capacity
 from gnomon.job import State
 from gnomon.request import Request
 from gnomon.status import Status
 
-SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 30.0
 ACTIVE = [state.value for state in State if state.is_active]
 UNFINISHED = [state.value for state in State if not state.is_final]
+
+log = logging.getLogger(__name__)
 
 metadata = sa.MetaData()
 
@@ -58,15 +61,39 @@ class Index:
     def __init__(self, home: Path, url: str | None = None) -> None:
         home.mkdir(parents=True, exist_ok=True)
         self.url = url or os.environ.get("GNOMON_INDEX_URL") or f"sqlite:///{home / 'index.sqlite'}"
-        self._engine = sa.create_engine(self.url, connect_args=self._connect_args())
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _prepare_sqlite)
-            event.listen(self._engine, "begin", _begin_immediate)
-        with self._engine.begin() as connection:
-            metadata.create_all(connection)
+        self._engine = self._make_engine()
+        self.is_new = self._prepare_table()
+        """Whether the table was made just now, so that it knows nothing of the jobs there are."""
 
     def close(self) -> None:
         self._engine.dispose()
+
+    def _make_engine(self) -> sa.Engine:
+        try:
+            engine = sa.create_engine(self.url, connect_args=self._connect_args())
+        except (exc.ArgumentError, exc.NoSuchModuleError, ImportError) as error:
+            raise MissingError(
+                f"the index cannot be opened: {error}",
+                code="index_unavailable",
+                field="GNOMON_INDEX_URL",
+                expected="a SQLAlchemy URL whose driver is installed",
+                fix="unset GNOMON_INDEX_URL to use a file in gnomon's home",
+            ) from None
+        if engine.dialect.name == "sqlite":
+            event.listen(engine, "connect", _prepare_sqlite)
+            event.listen(engine, "begin", _begin_immediate)
+        return engine
+
+    def _prepare_table(self) -> bool:
+        """Make the table, anew if an older gnomon made it; it is only a memory and can be filled again."""
+        with self._engine.begin() as connection:
+            inspector = sa.inspect(connection)
+            exists = inspector.has_table(jobs.name)
+            if exists and {column["name"] for column in inspector.get_columns(jobs.name)} != set(jobs.c.keys()):
+                jobs.drop(connection)
+                exists = False
+            metadata.create_all(connection)
+        return not exists
 
     def add(self, request: Request, status: Status) -> None:
         """Insert a job, or replace what was known of it."""
@@ -126,6 +153,9 @@ class Index:
         that alone wants more cores or memory than the site has runs alone.
         """
         with self._engine.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                # SQLite's transactions are serial by themselves; here two could see the same free slot.
+                connection.exec_driver_sql("LOCK TABLE jobs IN EXCLUSIVE MODE")
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
             if row is None or row["state"] != State.QUEUED:
                 return None
@@ -144,6 +174,25 @@ class Index:
 
     def _connect_args(self) -> dict[str, Any]:
         return {"timeout": BUSY_TIMEOUT_S} if self.url.startswith("sqlite") else {}
+
+
+def open_or_rebuild(home: Path) -> Index:
+    """The index of a home. A damaged file is set aside, and the new one starts empty.
+
+    Raises:
+        MissingError: code `index_unavailable`, when the database of GNOMON_INDEX_URL cannot be used.
+    """
+    try:
+        return Index(home)
+    except exc.DatabaseError as error:
+        file = home / "index.sqlite"
+        if os.environ.get("GNOMON_INDEX_URL") or "locked" in str(error) or not file.exists():
+            message = f"the index cannot be opened: {error.orig}"
+            raise MissingError(message, code="index_unavailable", fix="try again, or gnomon reindex") from None
+        for part in home.glob("index.sqlite*"):
+            part.rename(part.with_name(f"broken-{time.time_ns()}-{part.name}"))
+        log.warning("the index %s was damaged; it was set aside and is made anew", file)
+        return Index(home)
 
 
 @contextlib.contextmanager
@@ -172,7 +221,6 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
     connection.isolation_level = None
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=NORMAL")
-    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
 
 def _begin_immediate(connection: sa.Connection) -> None:

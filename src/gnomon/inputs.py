@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 from gnomon.errors import InputError, MissingError
@@ -132,7 +132,7 @@ def _collect_one(field: str, marker: Input, source: str, slot: str, folder: Path
             value=source,
             expected="a path, or a file://, http:// or https:// URL",
         )
-    path = Path(url2pathname(unquote(urlsplit(source).path))) if scheme == "file" else Path(source).expanduser()
+    path = Path(url2pathname(urlsplit(source).path)) if scheme == "file" else Path(source).expanduser()
     _check_local(field, marker, path)
     # The main file keeps its name, because companions may be found by it; slashes and the like cannot be in it.
     added = [_copy(path, f"{slot}/{path.name}", folder, field)]

@@ -31,7 +31,7 @@ from gnomon.errors import NotFound
 
 
 class State(StrEnum):
-    """Where a job is in its life. The last four are not left again, except by a retry."""
+    """Where a job is in its life. Those that are final are not left again, except by a retry."""
 
     QUEUED = "queued"
     LAUNCHING = "launching"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from gnomon import request
-from gnomon.errors import ExecutorError, GnomonError
+from gnomon.errors import Cancelled, ExecutorError, GnomonError
 from gnomon.index import Index
 from gnomon.job import Attempt, JobDir, JobStore, Reason, State
 from gnomon.site import Site, load_sites
@@ -120,9 +120,8 @@ def launch(job: JobDir, site: Site, gpu_ids: list[int]) -> bool:
     attempt = job.newest_attempt()
     if attempt is None:
         return False
-    token = secrets.token_hex(16)
     claim = {
-        "token": token,
+        "token": secrets.token_hex(16),
         "gpu_ids": gpu_ids,
         # A job that was given no GPU does not see any, so that it cannot take one from its neighbours.
         "environment": {"CUDA_VISIBLE_DEVICES": ",".join(map(str, gpu_ids))},
@@ -142,17 +141,21 @@ def launch(job: JobDir, site: Site, gpu_ids: list[int]) -> bool:
     attempt.take_over_out()
     try:
         site.transfer.push(job)
-        site.launcher.submit(attempt, token, command, resources)
+        site.launcher.submit(attempt, command, resources)
     except OSError as error:
         _record_failure(attempt, ExecutorError(f"the worker could not be started: {error}"), Reason.LAUNCH_FAILED)
     return True
 
 
 def _worker_command(job: JobDir, attempt: Attempt) -> list[str]:
-    return [sys.executable, "-m", "gnomon.worker", str(job.path), "--attempt", str(attempt.number)]
+    # -P: files in the worker's folder are never taken for modules.
+    return [sys.executable, "-P", "-m", "gnomon.worker", str(job.path), "--attempt", str(attempt.number)]
 
 
 def _close_vanished(attempt: Attempt) -> None:
+    if attempt.job.cancel_marker.exists():
+        _record_failure(attempt, Cancelled("the job was cancelled"), Reason.CANCELLED_BY_USER)
+        return
     error = ExecutorError(
         "the worker's processes vanished without a word (killed, or the machine was restarted)",
         code="worker_killed",

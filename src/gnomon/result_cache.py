@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from gnomon import atomic
+from gnomon.errors import InputError
 
 MANIFEST = ".entry.json"
 DEFAULT_LIMIT_GB = 10.0
@@ -23,8 +24,7 @@ class ResultCache:
 
     def __init__(self, root: Path, limit_gb: float | None = None) -> None:
         self.root = root
-        configured = os.environ.get("GNOMON_CACHE_GB")
-        self.limit_gb = limit_gb if limit_gb is not None else float(configured or DEFAULT_LIMIT_GB)
+        self.limit_gb = limit_gb if limit_gb is not None else _configured_limit_gb()
 
     def restore(self, key: str, target: Path) -> bool:
         """Fill the existing folder `target` from the cache; False, and nothing done, when it is not there whole."""
@@ -32,10 +32,15 @@ class ResultCache:
         manifest = atomic.read_json(entry / MANIFEST)
         if manifest is None or not _is_whole(entry, manifest["files"]):
             return False
-        for name in manifest["files"]:
-            destination = target / name
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            _link(entry / name, destination)
+        try:
+            for name in manifest["files"]:
+                destination = target / name
+                destination.parent.mkdir(parents=True, exist_ok=True)
+                _link(entry / name, destination)
+        except FileNotFoundError:
+            # Another job trimmed or replaced the entry meanwhile.
+            _empty(target)
+            return False
         with contextlib.suppress(OSError):
             os.utime(entry)
         return True
@@ -68,11 +73,33 @@ class ResultCache:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _is_whole(entry: Path, files: dict[str, int]) -> bool:
     try:
         return all((entry / name).stat().st_size == size for name, size in files.items())
     except OSError:
         return False
+
+
+def _configured_limit_gb() -> float:
+    configured = os.environ.get("GNOMON_CACHE_GB") or str(DEFAULT_LIMIT_GB)
+    try:
+        return float(configured)
+    except ValueError:
+        raise InputError(
+            f"GNOMON_CACHE_GB is {configured!r}",
+            code="setting_invalid",
+            field="GNOMON_CACHE_GB",
+            value=configured,
+            expected="a number of gigabytes",
+        ) from None
 
 
 def _link(source: Path, destination: Path) -> None:

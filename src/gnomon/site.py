@@ -73,7 +73,25 @@ def _read_tables(file: Path) -> dict[str, Any]:
         return {}
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{file} is not valid TOML: {error}", code="sites_invalid", field="sites.toml") from None
-    return content.get("sites", {})
+    unknown = sorted(set(content) - {"sites"})
+    if unknown:
+        raise InputError(
+            f"{file}: there is no table [{unknown[0]}]",
+            code="sites_invalid",
+            field="sites.toml",
+            value=unknown[0],
+            expected="tables of the form [sites.NAME]",
+        )
+    tables = content.get("sites", {})
+    for name, table in tables.items() if isinstance(tables, dict) else [("", None)]:
+        if not isinstance(table, dict):
+            raise InputError(
+                f"{file}: {name or 'sites'} is not a table",
+                code="sites_invalid",
+                field=f"sites.{name}".rstrip("."),
+                expected="a table of the form [sites.NAME]",
+            )
+    return tables
 
 
 def _make(name: str, table: dict[str, Any], home: Path) -> Site:

@@ -1,6 +1,6 @@
 """The worker: turns job directories into results.
 
-    python -m gnomon.worker DIR... [--attempt N] [--token TOKEN]
+    python -m gnomon.worker DIR... [--attempt N]
 
 It needs no display, no network (unless an input is a URL) and no clock but a heartbeat. What it does for a job:
 check the seal, stage inputs, run the task, write result.json, publish by one rename. Everything it has to say goes
@@ -44,14 +44,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="gnomon.worker", description="Run jobs from their directories.")
     parser.add_argument("jobs", nargs="+", type=Path, help="job directories")
     parser.add_argument("--attempt", type=int, help="the attempt to run; without it the newest")
-    parser.add_argument("--token", help="the attempt's token; without it the one in launch.json")
     parser.add_argument("--lifeline", type=int, help="a pipe that closes when the launcher is gone")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options.lifeline is not None:
         _watch_lifeline(options.lifeline)
     stop = StopSignal()
-    codes = [run_job(JobDir(path.absolute()), options.attempt, options.token, stop) for path in options.jobs]
+    codes = [run_job(JobDir(path.absolute()), options.attempt, stop) for path in options.jobs]
     return max(codes)
 
 
@@ -73,14 +72,14 @@ class StopSignal:
             raise Cancelled("the job was asked to stop")
 
 
-def run_job(job: JobDir, number: int | None, token: str | None, stop: StopSignal) -> int:
+def run_job(job: JobDir, number: int | None, stop: StopSignal) -> int:
     """Run one attempt of one job and return its exit code."""
     attempt = job.attempt(number) if number is not None else job.newest_attempt()
     launch = attempt.launch() if attempt is not None else None
     if attempt is None or launch is None:
         log.error("%s has no launched attempt", job.path)
         return InputError.exit_code
-    token = token or str(launch["token"])
+    token = str(launch["token"])
     if not attempt.is_current(token):
         log.error("attempt %s of %s is not the current one any more", attempt.number, job.id)
         return 1

@@ -107,14 +107,21 @@ def show(job: str, as_json: bool) -> None:
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job ends.")
 @click.option("--attempt", type=click.IntRange(1), help="Which attempt; without it the newest.")
 @click.option("--events", is_flag=True, help="The worker's events (JSON lines) instead of its output.")
-def logs(job: str, follow: bool, attempt: int | None, events: bool) -> None:
+@as_json_option
+def logs(job: str, follow: bool, attempt: int | None, events: bool, as_json: bool) -> None:
     """Print what a job's worker printed."""
     home = _home()
     found = home.job(job)
+    if as_json:
+        if follow:
+            found.wait()
+        print_json({"id": found.id, "attempt": attempt or found.status().attempt, "log": found.logs(attempt)})
+        return
     offset = 0
     shown = attempt
     while True:
-        final = found.status().state.is_final
+        status = found.status()
+        final = status.state.is_final and found.is_settled(status)
         newest = found.directory.newest_attempt()
         if attempt is None and newest is not None and newest.number != shown:
             shown, offset = newest.number, 0

@@ -34,7 +34,7 @@ class Probe:
 class Launcher(Protocol):
     """Starts attempts and knows whether they still run."""
 
-    def submit(self, attempt: Attempt, token: str, command: Sequence[str], resources: Resources) -> None:
+    def submit(self, attempt: Attempt, command: Sequence[str], resources: Resources) -> None:
         """Start the command for an attempt whose launch.json is already claimed."""
         ...
 

@@ -33,5 +33,5 @@ def spawn_if_free(home: Path) -> bool:
     with held(home) as mine:
         if not mine:
             return False
-    detached.start([sys.executable, "-m", "gnomon.agent", str(home)], log=home / "agent.log", cwd=home)
+    detached.start([sys.executable, "-P", "-m", "gnomon.agent", str(home)], log=home / "agent.log", cwd=home)
     return True

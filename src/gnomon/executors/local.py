@@ -29,15 +29,15 @@ class LocalLauncher:
         self._home = home
         self._capacity = capacity
 
-    def submit(self, attempt: Attempt, token: str, command: Sequence[str], resources: Resources) -> None:
+    def submit(self, attempt: Attempt, command: Sequence[str], resources: Resources) -> None:
         """Start the attempt's supervisor. The command itself is in launch.json, where the supervisor reads it."""
         supervisor = [
             sys.executable,
+            "-P",
             "-m",
             "gnomon.executors.supervisor",
             str(attempt.job.path),
             str(attempt.number),
-            token,
         ]
         detached.start(supervisor, log=attempt.log, cwd=attempt.path)
 

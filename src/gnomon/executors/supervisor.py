@@ -1,6 +1,6 @@
 """The process beside each local worker: starts it, keeps it within its limits, cancels it, says how it ended.
 
-    python -m gnomon.executors.supervisor JOB_DIR ATTEMPT TOKEN
+    python -m gnomon.executors.supervisor JOB_DIR ATTEMPT
 
 It is started detached from the terminal and from whoever launched it, so a job goes on when the command line or a
 server is killed. It holds the worker's lifeline: if the supervisor itself is killed, its worker ends too, and the
@@ -43,25 +43,24 @@ class Ending:
 
 
 def main(arguments: list[str]) -> int:
-    job, number, token = JobDir(Path(arguments[0])), int(arguments[1]), arguments[2]
-    attempt = job.attempt(number)
-    if not attempt.record_process(describe_self()) or not attempt.is_current(token):
+    attempt = JobDir(Path(arguments[0])).attempt(int(arguments[1]))
+    launch = attempt.launch()
+    if launch is None or not attempt.record_process(describe_self()) or not attempt.is_current(launch["token"]):
         return 1
     with contextlib.suppress(AttributeError, OSError):
         # Orphans of the worker become our children, so that none can outlive the job.
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    supervise(attempt, token)
+    supervise(attempt, launch)
     _wake_agent(attempt)
     return 0
 
 
-def supervise(attempt: Attempt, token: str) -> None:
+def supervise(attempt: Attempt, launch: dict[str, Any]) -> None:
     """Run the attempt's worker to its end and write exit.json."""
-    launch = attempt.launch() or {}
     began = time.monotonic()
     oom_before = _kernel_oom_kills()
     try:
-        worker, lifeline = _start(attempt, token, launch)
+        worker, lifeline = _start(attempt, launch)
     except OSError as error:
         message = f"the worker could not be started: {error}"
         _record(attempt, began, code=None, ending=_launch_failed(message), peak_mb=0.0)
@@ -131,10 +130,10 @@ class Watch:
         self.worker.wait()
 
 
-def _start(attempt: Attempt, token: str, launch: dict[str, Any]) -> tuple[subprocess.Popen[bytes], int]:
+def _start(attempt: Attempt, launch: dict[str, Any]) -> tuple[subprocess.Popen[bytes], int]:
     read_end, write_end = os.pipe()
     os.set_inheritable(read_end, True)
-    command = [*launch["command"], "--token", token, "--lifeline", str(read_end)]
+    command = [*launch["command"], "--lifeline", str(read_end)]
     try:
         with attempt.log.open("ab") as log:
             worker = subprocess.Popen(

@@ -41,7 +41,7 @@ class ContactSheet:
 
 def _columns(cells: int) -> int:
     """About as wide as high, or a little wider where that leaves fewer empty cells."""
-    side = max(1, round(math.sqrt(cells)))
+    side = max(1, math.ceil(math.sqrt(cells)))
     return min(range(side, side + 5), key=lambda columns: (-cells % columns, columns))
 
 

@@ -27,7 +27,7 @@ def _overview(sets: list[TemplateSet]) -> str:
 
 def _row(item: TemplateSet) -> tuple[str, ...]:
     state = "failed" if item.error else "done"
-    return item.name, state, f"{item.triangles:,}", f"{item.diameter_m * 1e3:.4g}", f"{item.seconds:.2f}"
+    return item.name, state, f"{item.triangles:,}", f"{item.diameter_m * 1e3:,.1f}", f"{item.seconds:.2f}"
 
 
 def _section(item: TemplateSet, spec: Templates) -> str:
@@ -40,7 +40,7 @@ def _section(item: TemplateSet, spec: Templates) -> str:
         ("file", f"{item.mesh}, unit {spec.mesh_unit}"),
         (
             "size",
-            f"{item.triangles:,} triangles, {item.diameter_m * 1e3:.4g} mm across (diagonal of its box)",
+            f"{item.triangles:,} triangles, {item.diameter_m * 1e3:,.1f} mm across (diagonal of its box)",
         ),
         ("files", f"{folder}/rgb_i.png, mask_i.png, xyz_i.npy for i = 0 ... {item.views - 1}"),
         ("made", "taken from the cache" if item.cached else f"in {item.seconds:.2f} s"),

@@ -111,7 +111,7 @@ class TemplatesJob:
         done = self.context.finished(step, key)
         if done is not None:
             self._count(len(self.T_obj_cam))
-            return TemplateSet.model_validate(done | {"cached": True})
+            return TemplateSet.model_validate(done)
         folder = SINGLE if self.alone else item.name
         cache_key = step_key(key)
         with self.context.new_folder(folder) as draft:
@@ -210,7 +210,7 @@ def _error_for_all(failed: list[TemplateSet]) -> GnomonError:
     first = from_dict(failed[0].error or {})
     if len(failed) == 1:
         return first
-    return InputError(
+    return type(first)(
         f"none of the {len(failed)} meshes could be used; the first: {first.message}",
         code=first.code,
         field="mesh",

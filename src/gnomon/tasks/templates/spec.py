@@ -128,5 +128,5 @@ def _line(item: TemplateSet) -> str:
     if item.error is not None:
         return f"{item.mesh}: failed, {item.error['message']} [{item.error['code']}]"
     source = "from the cache" if item.cached else f"{item.seconds:.2f} s"
-    size = f"{item.triangles:,} triangles, {item.diameter_m * 1e3:.4g} mm across"
+    size = f"{item.triangles:,} triangles, {item.diameter_m * 1e3:,.1f} mm across"
     return f"{item.mesh}: {item.views} views of {size}, {source}"
