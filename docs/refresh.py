@@ -1,14 +1,15 @@
-"""Writes into the docs what is generated: help texts of the command line, and the table of view directions.
+"""Writes into README and docs what is generated: help texts, the file tree, the table of view directions.
 
     python docs/refresh.py            bring the pages up to date
     python docs/refresh.py --check    exit code 1 when a page is out of date
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`, where NAME is a command such as
-`gnomon jobs`, or `directions`.
+`gnomon jobs`, `tree`, or `directions`.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -26,7 +27,7 @@ WIDTH = 100
 def main(arguments: list[str]) -> int:
     check = "--check" in arguments
     stale = []
-    for page in sorted(DOCS.glob("*.md")):
+    for page in [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]:
         old = page.read_text("utf-8")
         new = PART.sub(lambda match: f"{match[1]}{generate(match[2])}{match[3]}", old)
         if new != old:
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 def generate(name: str) -> str:
     """The fenced text for a marker."""
-    text = directions() if name == "directions" else help_text(name).rstrip()
+    text = {"directions": directions, "tree": tree}.get(name, lambda: help_text(name).rstrip())()
     return f"```text\n{text}\n```\n"
 
 
@@ -66,6 +67,31 @@ def all_commands(group: click.Group = cli, prefix: str = "gnomon") -> dict[str, 
         elif command is not None:
             found[f"{prefix} {name}"] = command
     return found
+
+
+def tree() -> str:
+    """Every file of the package with the first sentence of its docstring."""
+    lines = ["src/gnomon/"]
+    _add_folder(DOCS.parent / "src" / "gnomon", "  ", lines)
+    return "\n".join(lines)
+
+
+def _add_folder(folder: Path, indent: str, lines: list[str]) -> None:
+    own = folder / "__init__.py"
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+        if path.is_dir() and path.name != "__pycache__":
+            lines.append(f"{indent}{path.name + '/':<{32 - len(indent)}}{first_sentence(path / '__init__.py')}".rstrip())
+            _add_folder(path, indent + "  ", lines)
+        elif path.suffix == ".py" and path != own:
+            lines.append(f"{indent}{path.name:<{32 - len(indent)}}{first_sentence(path)}".rstrip())
+        elif path.is_file() and path.suffix not in (".py", ".pyc"):
+            lines.append(f"{indent}{path.name}")
+
+
+def first_sentence(path: Path) -> str:
+    """What the module says of itself, up to its first full stop."""
+    text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) if path.exists() else None
+    return re.split(r"\.(?:\s|$)", " ".join((text or "").split("\n\n")[0].split()))[0]
 
 
 def directions() -> str:

@@ -1,0 +1,1 @@
+"""Files of other programs, read and written: the only place where their conventions are converted."""

@@ -52,4 +52,5 @@ def _section(item: TemplateSet, spec: Templates) -> str:
 
 def _request(spec: Templates) -> list[tuple[str, str]]:
     fields = spec.model_dump(mode="json", exclude={"mesh", "camera_poses"})
-    return [(name, str(value)) for name, value in fields.items()]
+    words = {True: "yes", False: "no"}
+    return [(name, words[value] if isinstance(value, bool) else str(value)) for name, value in fields.items()]
