@@ -80,12 +80,16 @@ def _add_folder(folder: Path, indent: str, lines: list[str]) -> None:
     own = folder / "__init__.py"
     for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
         if path.is_dir() and path.name != "__pycache__":
-            lines.append(f"{indent}{path.name + '/':<{32 - len(indent)}}{first_sentence(path / '__init__.py')}".rstrip())
+            lines.append(_line(indent, f"{path.name}/", path / "__init__.py"))
             _add_folder(path, indent + "  ", lines)
         elif path.suffix == ".py" and path != own:
-            lines.append(f"{indent}{path.name:<{32 - len(indent)}}{first_sentence(path)}".rstrip())
+            lines.append(_line(indent, path.name, path))
         elif path.is_file() and path.suffix not in (".py", ".pyc"):
             lines.append(f"{indent}{path.name}")
+
+
+def _line(indent: str, name: str, module: Path) -> str:
+    return f"{indent}{name:<{32 - len(indent)}}{first_sentence(module)}".rstrip()
 
 
 def first_sentence(path: Path) -> str:

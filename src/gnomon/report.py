@@ -14,7 +14,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem aut
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; }
 .lead { opacity: .75; margin: 0 0 1.5rem; }
 table { border-collapse: collapse; width: 100%; } th { text-align: left; font-weight: 600; }
-.facts th { width: 13rem; } th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+.facts th { width: 13rem; }
+th, td { padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number { font-variant-numeric: tabular-nums; }
 img { max-width: 100%; border-radius: 6px; border: 1px solid var(--line); }
 code { background: var(--soft); padding: .1em .35em; border-radius: 4px; }
