@@ -102,11 +102,15 @@ def _face_outwards(points, corners, parent, parity, flips):
     volume = np.zeros(corners.shape[0])
     for f in range(corners.shape[0]):
         root, odd = _root(parent, parity, f)
-        a = points[corners[f, 0]].astype(np.float64)
-        b = points[corners[f, 1]].astype(np.float64)
-        c = points[corners[f, 2]].astype(np.float64)
-        part = a[0] * (b[1] * c[2] - b[2] * c[1])
-        part += a[1] * (b[2] * c[0] - b[0] * c[2]) + a[2] * (b[0] * c[1] - b[1] * c[0])
+        i = corners[f, 0]
+        j = corners[f, 1]
+        k = corners[f, 2]
+        x = np.float64(points[i, 0])
+        y = np.float64(points[i, 1])
+        z = np.float64(points[i, 2])
+        part = x * (np.float64(points[j, 1]) * points[k, 2] - np.float64(points[j, 2]) * points[k, 1])
+        part += y * (np.float64(points[j, 2]) * points[k, 0] - np.float64(points[j, 0]) * points[k, 2])
+        part += z * (np.float64(points[j, 0]) * points[k, 1] - np.float64(points[j, 1]) * points[k, 0])
         volume[root] += -part if odd else part
         flips[f] = odd == 1
     for f in range(corners.shape[0]):

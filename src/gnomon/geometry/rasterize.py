@@ -52,10 +52,11 @@ def draw(
         box: int64 [x0, y0, x1, y1], x1 and y1 inclusive.
     """
     p = np.empty((3, 3 * CLUSTER_SIZE))
-    uv = np.empty((3 * CLUSTER_SIZE, 2), np.float32)
+    uv = np.empty((2, 3 * CLUSTER_SIZE), np.float32)
     span = np.empty((4, CLUSTER_SIZE), np.int32)
     columns = np.arange(buffer.shape[1]).astype(np.float64)
-    corner_uv = np.empty((3, CLUSTER_SIZE, 2), np.float32)
+    cu = np.empty((3, CLUSTER_SIZE), np.float32)
+    cv = np.empty((3, CLUSTER_SIZE), np.float32)
     # u and v are rounded once to float32: half a unit in the last place of the largest coordinate.
     slack = np.float32(max(width, height) * 2e-7 + 1e-4)
     size = (np.float32(width - 1), np.float32(height - 1))
@@ -71,8 +72,11 @@ def draw(
         first = cluster_start[c]
         _project(cluster_xyz[:, first : cluster_start[c + 1]], to_lattice, p, uv)
         own = corners[:, c * CLUSTER_SIZE : min((c + 1) * CLUSTER_SIZE, corners.shape[1])]
-        _fetch(own, uv.view(np.int64), corner_uv.view(np.int64))
-        _spans(corner_uv, own.shape[1], slack, cull, size, span)
+        _fetch(own, uv[0], uv[1], cu, cv)
+        _spans(
+            cu[0], cu[1], cu[2], cv[0], cv[1], cv[2], own.shape[1], slack, cull, size,
+            span[0], span[1], span[2], span[3],
+        )  # fmt: skip
         if depth - sphere[3] < near:
             _spans_near(own, p, near, size, span)
         _draw_cluster(own, p, span, cull, depth_range, FACE_MASK - c * CLUSTER_SIZE, columns, buffer, box)
@@ -101,53 +105,53 @@ def _project(xyz, m, p, uv):
         p[0, i] = p0
         p[1, i] = p1
         p[2, i] = p2
-        uv[i, 0] = np.float32(p0 * inv)
-        uv[i, 1] = np.float32(p1 * inv)
+        uv[0, i] = np.float32(p0 * inv)
+        uv[1, i] = np.float32(p1 * inv)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _fetch(corners, uv, corner_uv):
-    """Copy each corner's (u, v), eight bytes at a time, so that `_spans` reads without indices."""
+def _fetch(corners, u, v, corner_u, corner_v):
+    """Copy each corner's u and v, so that `_spans` reads them in a row."""
     for t in range(corners.shape[1]):
-        corner_uv[0, t, 0] = uv[corners[0, t], 0]
-        corner_uv[1, t, 0] = uv[corners[1, t], 0]
-        corner_uv[2, t, 0] = uv[corners[2, t], 0]
+        i = corners[0, t]
+        j = corners[1, t]
+        k = corners[2, t]
+        corner_u[0, t] = u[i]
+        corner_v[0, t] = v[i]
+        corner_u[1, t] = u[j]
+        corner_v[1, t] = v[j]
+        corner_u[2, t] = u[k]
+        corner_v[2, t] = v[k]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _spans(corner_uv, count, slack, cull, size, span):
-    """The box of samples under each triangle (x0, x1, y0, y1), x1 = -1 where there is none.
+def _spans(u0, u1, u2, v0, v1, v2, count, slack, cull, size, low_x, high_x, low_y, high_y):
+    """The box of samples under each triangle, high_x = -1 where there is none.
 
-    Right for triangles in front of the camera. No branches: the loop becomes vector instructions.
+    Right for triangles in front of the camera. No branches and one array per value: the loop becomes vector
+    instructions.
     """
     one = np.float32(1.0)
     edge_margin = np.float32(4.0) * slack
     keep = not cull
     right, bottom = size
-    a, b, c = corner_uv[0], corner_uv[1], corner_uv[2]
     for t in range(count):
-        u0 = a[t, 0]
-        v0 = a[t, 1]
-        u1 = b[t, 0]
-        v1 = b[t, 1]
-        u2 = c[t, 0]
-        v2 = c[t, 1]
         # After clamping to -1 and adding 1, truncation is ceil for the lower and floor + 1 for the upper bound.
-        x0 = np.int32(min(max(min(min(u0, u1), u2) - slack, -one), right) + one)
-        y0 = np.int32(min(max(min(min(v0, v1), v2) - slack, -one), bottom) + one)
-        x1 = np.int32(np.int32(min(max(max(max(u0, u1), u2) + slack, -one), right) + one) - np.int32(1))
-        y1 = np.int32(np.int32(min(max(max(max(v0, v1), v2) + slack, -one), bottom) + one) - np.int32(1))
+        x0 = np.int32(min(max(min(min(u0[t], u1[t]), u2[t]) - slack, -one), right) + one)
+        y0 = np.int32(min(max(min(min(v0[t], v1[t]), v2[t]) - slack, -one), bottom) + one)
+        x1 = np.int32(np.int32(min(max(max(max(u0[t], u1[t]), u2[t]) + slack, -one), right) + one) - np.int32(1))
+        y1 = np.int32(np.int32(min(max(max(max(v0[t], v1[t]), v2[t]) + slack, -one), bottom) + one) - np.int32(1))
         # Twice the area in the picture; the margin leaves triangles seen nearly edge-on to the exact test.
-        du1 = u1 - u0
-        dv1 = v1 - v0
-        du2 = u2 - u0
-        dv2 = v2 - v0
+        du1 = u1[t] - u0[t]
+        dv1 = v1[t] - v0[t]
+        du2 = u2[t] - u0[t]
+        dv2 = v2[t] - v0[t]
         margin = edge_margin * (abs(du1) + abs(dv1) + abs(du2) + abs(dv2)) + slack * slack
         seen = (y1 >= y0) & (x1 >= x0) & (keep | (du1 * dv2 - dv1 * du2 <= margin))
-        span[0, t] = x0
-        span[1, t] = x1 if seen else np.int32(-1)
-        span[2, t] = y0
-        span[3, t] = y1
+        low_x[t] = x0
+        high_x[t] = x1 if seen else np.int32(-1)
+        low_y[t] = y0
+        high_y[t] = y1
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
