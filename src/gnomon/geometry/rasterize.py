@@ -54,6 +54,7 @@ def draw(
     p = np.empty((3, 3 * CLUSTER_SIZE))
     uv = np.empty((2, 3 * CLUSTER_SIZE), np.float32)
     span = np.empty((4, CLUSTER_SIZE), np.int32)
+    seen = np.empty(CLUSTER_SIZE, np.int32)
     columns = np.arange(buffer.shape[1]).astype(np.float64)
     cu = np.empty((3, CLUSTER_SIZE), np.float32)
     cv = np.empty((3, CLUSTER_SIZE), np.float32)
@@ -79,7 +80,7 @@ def draw(
         )  # fmt: skip
         if depth - sphere[3] < near:
             _spans_near(own, p, near, size, span)
-        _draw_cluster(own, p, span, cull, depth_range, FACE_MASK - c * CLUSTER_SIZE, columns, buffer, box)
+        _draw_cluster(own, p, span, seen, cull, depth_range, FACE_MASK - c * CLUSTER_SIZE, columns, buffer, box)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
@@ -147,7 +148,18 @@ def _spans(u0, u1, u2, v0, v1, v2, count, slack, cull, size, low_x, high_x, low_
         du2 = u2[t] - u0[t]
         dv2 = v2[t] - v0[t]
         margin = edge_margin * (abs(du1) + abs(dv1) + abs(du2) + abs(dv2)) + slack * slack
-        seen = (y1 >= y0) & (x1 >= x0) & (keep | (du1 * dv2 - dv1 * du2 <= margin))
+        # With a single sample in the box: it is outside if it lies to the left of one edge and right of another.
+        ru0 = u0[t] - np.float32(x0)
+        ru1 = u1[t] - np.float32(x0)
+        ru2 = u2[t] - np.float32(x0)
+        rv0 = v0[t] - np.float32(y0)
+        rv1 = v1[t] - np.float32(y0)
+        rv2 = v2[t] - np.float32(y0)
+        e0 = ru1 * rv2 - rv1 * ru2
+        e1 = ru2 * rv0 - rv2 * ru0
+        e2 = ru0 * rv1 - rv0 * ru1
+        missed = (max(max(e0, e1), e2) > margin) & (min(min(e0, e1), e2) < -margin) & (x0 == x1) & (y0 == y1)
+        seen = (y1 >= y0) & (x1 >= x0) & (keep | (du1 * dv2 - dv1 * du2 <= margin)) & (not missed)
         low_x[t] = x0
         high_x[t] = x1 if seen else np.int32(-1)
         low_y[t] = y0
@@ -185,14 +197,18 @@ def _spans_near(corners, p, near, size, span):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _draw_cluster(corners, p, span, cull, depth_range, first_mark, columns, buffer, box):
+def _draw_cluster(corners, p, span, seen, cull, depth_range, first_mark, columns, buffer, box):
     inv_far, inv_near = depth_range
     x_low, y_low, x_high, y_high = box
+    # First a list of the triangles to draw, made without branches: whether one has samples is hard to predict.
+    n_seen = 0
     for t in range(corners.shape[1]):
+        seen[n_seen] = t
+        n_seen += 1 if span[1, t] >= span[0, t] else 0
+    for nth in range(n_seen):
+        t = np.int64(seen[nth])
         x0 = np.int64(span[0, t])
         x1 = np.int64(span[1, t])
-        if x1 < x0:
-            continue
         y0 = np.int64(span[2, t])
         y1 = np.int64(span[3, t])
         i = corners[0, t]
