@@ -7,3 +7,9 @@
 - Quaternions are wxyz. Files keep their own order; `gnomon.formats` converts, and nothing else does.
 - Mesh vertices stay in the file's own unit next to a `unit`; see `gnomon.geometry.units` for the factors.
 """
+
+from pathlib import Path
+
+from gnomon.geometry.kernel_cache import forget_stale
+
+forget_stale(Path(__file__).parent)
