@@ -46,7 +46,7 @@ def measure_command(command: Sequence[str], variables: Mapping[str, str] | None 
     Elapsed time ends when the command returns, processor time when its last descendant has ended.
     """
     cpu, wall = _cpu_s(), time.perf_counter()
-    subprocess.run(command, env={**os.environ, **(variables or {})}, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, env={**os.environ, **(variables or {})}, check=True, stdout=subprocess.DEVNULL, timeout=900)
     wall = time.perf_counter() - wall
     _reap_orphans()
     return Cost(_cpu_s() - cpu, wall)

@@ -141,9 +141,12 @@ def _colour(surface, eye, faces, point, fall, line):
             line[3, s] = np.float32(1.0) if faces[s] >= 0 else np.float32(0.0)
     f = surface.functions
     ambient = np.float32(eye.ambient)
-    # A loop for each common kind of surface: what does not apply costs nothing per sample.
-    if surface.uv_column > 0 or surface.normal_column > 0:
-        _rich_samples(surface, eye, faces, point, fall, line)
+    # A loop for each kind of surface: what does not apply costs nothing per sample.
+    if surface.uv_column > 0:
+        _textured_samples(surface, eye, faces, point, fall, line)
+    elif surface.normal_column > 0:
+        painted = surface.rgb_column > 0
+        _smooth_samples(f, painted, surface.face_linear, eye.centre, eye.lamp, ambient, faces, point, fall, line)
     elif surface.rgb_column > 0:
         _painted_samples(f, eye.centre, eye.lamp, ambient, faces, point, fall, line)
     else:
@@ -194,14 +197,56 @@ def _lamp_height(f, t, centre, lamp):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _rich_samples(surface, eye, faces, point, fall, line):
-    """Triangles of a mesh with textures or with normals of its own."""
+def _smooth_samples(f, painted, face_linear, centre, lamp, ambient, faces, point, fall, line):
+    """Triangles with normals at their corners, and with colours there or each of one colour."""
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
+    last_row = np.uint32(face_linear.shape[0] - 1)
+    for s in range(faces.shape[0]):
+        if faces[s] >= 0:
+            t = np.uint32(faces[s])
+            x = point[0, s]
+            y = point[1, s]
+            z = point[2, s]
+            light = ambient + max(_smooth_lamp_height(f, t, x, y, z, centre, lamp), zero) * fall[s]
+            if painted:
+                red = min(max(f[t, 16] * x + f[t, 17] * y + f[t, 18] * z + f[t, 19], zero), one)
+                green = min(max(f[t, 20] * x + f[t, 21] * y + f[t, 22] * z + f[t, 23], zero), one)
+                blue = min(max(f[t, 24] * x + f[t, 25] * y + f[t, 26] * z + f[t, 27], zero), one)
+            else:
+                row = min(t, last_row)
+                red = face_linear[row, 0]
+                green = face_linear[row, 1]
+                blue = face_linear[row, 2]
+            line[0, s] = light * red
+            line[1, s] = light * green
+            line[2, s] = light * blue
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _smooth_lamp_height(f, t, x, y, z, centre, lamp):
+    """Height of the lamp over the plane at right angles to the interpolated normal."""
+    nx = f[t, 4] * x + f[t, 5] * y + f[t, 6] * z + f[t, 7]
+    ny = f[t, 8] * x + f[t, 9] * y + f[t, 10] * z + f[t, 11]
+    nz = f[t, 12] * x + f[t, 13] * y + f[t, 14] * z + f[t, 15]
+    square = nx * nx + ny * ny + nz * nz
+    camera = f[t, 0] * centre[0] + f[t, 1] * centre[1] + f[t, 2] * centre[2] + f[t, 3]
+    height = nx * (lamp[0] - x) + ny * (lamp[1] - y) + nz * (lamp[2] - z)
+    # Normals that cancel out are no use; the triangle's own is.
+    if square < np.float32(1e-12):
+        return _lamp_height(f, t, centre, lamp)
+    return (height if camera >= np.float32(0.0) else -height) / np.sqrt(square)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _textured_samples(surface, eye, faces, point, fall, line):
+    """Triangles of a mesh with textures, some perhaps without, with or without normals of its own."""
     f = surface.functions
     face_linear = surface.face_linear
     face_texture = surface.face_texture
     at_rgb = surface.rgb_column
     at_uv = surface.uv_column
-    at_normal = surface.normal_column
+    smooth = surface.normal_column > 0
     last_row = np.uint32(face_linear.shape[0] - 1)
     zero = np.float32(0.0)
     one = np.float32(1.0)
@@ -216,19 +261,19 @@ def _rich_samples(surface, eye, faces, point, fall, line):
         red = face_linear[row, 0]
         green = face_linear[row, 1]
         blue = face_linear[row, 2]
-        texture = face_texture[t] if at_uv > 0 else np.int32(-1)
-        if texture >= 0:
+        if face_texture[t] >= 0:
             u = _value(f, t, at_uv, x, y, z)
             v = _value(f, t, at_uv + 4, x, y, z)
-            red, green, blue = texture_colour(surface.texels, surface.texture_shape, surface.to_linear, texture, u, v)
+            red, green, blue = texture_colour(
+                surface.texels, surface.texture_shape, surface.to_linear, face_texture[t], u, v
+            )
         elif at_rgb > 0:
             red = min(max(_value(f, t, at_rgb, x, y, z), zero), one)
             green = min(max(_value(f, t, at_rgb + 4, x, y, z), zero), one)
             blue = min(max(_value(f, t, at_rgb + 8, x, y, z), zero), one)
         height = _lamp_height(f, t, eye.centre, eye.lamp)
-        if at_normal > 0:
-            nx, ny, nz = _smooth_normal(f, t, at_normal, x, y, z, eye.centre)
-            height = nx * (eye.lamp[0] - x) + ny * (eye.lamp[1] - y) + nz * (eye.lamp[2] - z)
+        if smooth:
+            height = _smooth_lamp_height(f, t, x, y, z, eye.centre, eye.lamp)
         light = np.float32(eye.ambient) + max(height, zero) * fall[s]
         line[0, s] = light * red
         line[1, s] = light * green
@@ -238,22 +283,6 @@ def _rich_samples(surface, eye, faces, point, fall, line):
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _value(functions, face, at, x, y, z):
     return functions[face, at] * x + functions[face, at + 1] * y + functions[face, at + 2] * z + functions[face, at + 3]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _smooth_normal(f, t, at, x, y, z, centre):
-    """Interpolated unit normal, on the camera's side of the triangle: files' normals may point either way."""
-    nx = _value(f, t, at, x, y, z)
-    ny = _value(f, t, at + 4, x, y, z)
-    nz = _value(f, t, at + 8, x, y, z)
-    length = np.sqrt(nx * nx + ny * ny + nz * nz)
-    if length < np.float32(1e-12):
-        nx, ny, nz, length = f[t, 0], f[t, 1], f[t, 2], np.float32(1.0)
-    along = nx * f[t, 0] + ny * f[t, 1] + nz * f[t, 2]
-    camera = f[t, 0] * centre[0] + f[t, 1] * centre[1] + f[t, 2] * centre[2] + f[t, 3]
-    if (along < np.float32(0.0)) != (camera < np.float32(0.0)):
-        length = -length
-    return nx / length, ny / length, nz / length
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -279,9 +308,15 @@ def _write_normals(surface, eye, step, faces, point, out):
             continue
         t = np.uint32(faces[s])
         nx, ny, nz = f[t, 0], f[t, 1], f[t, 2]
+        camera = nx * eye.centre[0] + ny * eye.centre[1] + nz * eye.centre[2] + f[t, 3]
         if surface.normal_column > 0:
-            nx, ny, nz = _smooth_normal(f, t, surface.normal_column, point[0, s], point[1, s], point[2, s], eye.centre)
-        elif nx * eye.centre[0] + ny * eye.centre[1] + nz * eye.centre[2] + f[t, 3] < np.float32(0.0):
+            sx = _value(f, t, 4, point[0, s], point[1, s], point[2, s])
+            sy = _value(f, t, 8, point[0, s], point[1, s], point[2, s])
+            sz = _value(f, t, 12, point[0, s], point[1, s], point[2, s])
+            length = np.sqrt(sx * sx + sy * sy + sz * sz)
+            if length > np.float32(1e-6):
+                nx, ny, nz = sx / length, sy / length, sz / length
+        if camera < np.float32(0.0):
             nx, ny, nz = -nx, -ny, -nz
         out[i, 0] = half_bits(nx)
         out[i, 1] = half_bits(ny)

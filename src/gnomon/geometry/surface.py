@@ -25,10 +25,10 @@ class Surface(NamedTuple):
     """Per triangle linear functions of position, each gradient (3) and constant, side by side in memory.
 
     The first is the height over the triangle (its gradient the unit normal); then, at the columns below where not
-    0: linear red, green, blue; u, v; normal x, y, z."""
+    0: normal x, y, z, turned to the side of the triangle's own; linear red, green, blue; u, v."""
+    normal_column: int
     rgb_column: int
     uv_column: int
-    normal_column: int
     face_linear: Float32[np.ndarray, "F 3"]
     """Used where a triangle has neither texture nor vertex colours; one row = the same for all."""
     face_texture: Int32[np.ndarray, " F"]
@@ -55,15 +55,17 @@ def make_surface(mesh: Mesh, drawable: Drawable, grey_linear: float | None = Non
         columns[name] = 4 + 4 * sum(part.shape[1] for part in parts)
         parts.append(values)
 
+    if mesh.vertex_normals is not None:
+        add("normal_column", np.asarray(mesh.vertex_normals, np.float32))
     if painted and mesh.vertex_rgb is not None:
         add("rgb_column", to_linear[mesh.vertex_rgb])
     if textured:
         add("uv_column", np.asarray(mesh.uv, np.float32))
-    if mesh.vertex_normals is not None:
-        add("normal_column", np.asarray(mesh.vertex_normals, np.float32))
     values = np.ascontiguousarray(np.concatenate(parts, axis=1))
     functions = np.zeros((len(drawable.faces), 4 + 4 * values.shape[1]), np.float32)
     _fill_functions(drawable.vertices, drawable.faces, values, functions)
+    if columns["normal_column"] > 0:
+        _turn_normals(functions, columns["normal_column"], drawable.vertices, drawable.faces)
     texels, texture_shape = _join_textures(mesh.textures if textured else ())
     face_texture = np.zeros(0, np.int32)
     if textured and mesh.face_texture is not None:
@@ -138,6 +140,23 @@ def _fill_functions(vertices, faces, values, functions):
             functions[f, at + 1] = gy
             functions[f, at + 2] = gz
             functions[f, at + 3] = start - (gx * ax + gy * ay + gz * az)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _turn_normals(f, at, vertices, faces):
+    """Turn interpolated normals to the side where the triangle's own points: those of files may point either way."""
+    for t in range(f.shape[0]):
+        along = 0.0
+        for corner in range(3):
+            x = vertices[faces[t, corner], 0]
+            y = vertices[faces[t, corner], 1]
+            z = vertices[faces[t, corner], 2]
+            for k in range(3):
+                row = at + 4 * k
+                along += f[t, k] * (f[t, row] * x + f[t, row + 1] * y + f[t, row + 2] * z + f[t, row + 3])
+        if along < 0.0:
+            for column in range(at, at + 12):
+                f[t, column] = -f[t, column]
 
 
 def srgb_to_linear() -> Float32[np.ndarray, " 256"]:

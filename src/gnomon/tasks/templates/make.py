@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from gnomon.tasks.templates.contact_sheet import ContactSheet
 from gnomon.tasks.templates.files import ViewWriter
 from gnomon.tasks.templates.scene import CAMERA_RADIUS, RenderOptions, TemplateView, camera_matrix, scene_scale
 from gnomon.tasks.templates.spec import Templates
+
+BLENDER_FILES = ".blender"
+"""Where method blender keeps its own files while it draws."""
 
 OFF_CENTRE = 0.25
 """Warn when the box's centre is further from the CAD origin than this share of the object's diameter."""
@@ -63,6 +67,7 @@ def make_set(
             sheet.add(index, view)
             written += 1
             on_view()
+    shutil.rmtree(folder / BLENDER_FILES, ignore_errors=True)
     if written != len(T_obj_cam):
         raise MethodError(f"{written} of {len(T_obj_cam)} views came out", code="views_missing")
     sheet.save(folder / "contact_sheet.png")
@@ -95,7 +100,7 @@ def _views(
     if method == "blender":
         from gnomon.tasks.templates.methods import blender
 
-        workdir = folder / ".blender"
+        workdir = folder / BLENDER_FILES
         return blender.render(mesh, T_obj_cam, options, threads=threads, workdir=workdir, cache_root=cache_root)
     from gnomon.tasks.templates.methods import raster
 
