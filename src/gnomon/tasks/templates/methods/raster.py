@@ -1,4 +1,16 @@
-"""Method `raster`: templates by a z-buffer on the CPU, one view per thread at a time."""
+"""Method `raster`: templates by a z-buffer on the CPU, one view per thread at a time.
+
+There is no second engine for large meshes, because none paid. Measured for one view of 512 x 512 with 2 x 2 samples
+(176,400 rays in the object's box; one Xeon core, CPU time) against Embree 4 through embreex:
+
+    triangles    raster, whole view    Embree, rays alone    Embree, building the tree
+       45,666          4 ms                  33 ms                     0.1 s
+      730,656         19 ms                  43 ms                     1.7 s
+    2,922,624         36 ms                  60 ms                     8.1 s
+
+Rays win only for small pictures of huge meshes from very many views: at 128 x 128 and 5 million triangles a view would
+cost them about 5 ms instead of 40, and building the tree is repaid after some 400 views.
+"""
 
 from __future__ import annotations
 
