@@ -8,8 +8,8 @@ There is no second engine for large meshes, because none paid. Measured for one 
       730,656         19 ms                  43 ms                     1.7 s
     2,922,624         36 ms                  60 ms                     8.1 s
 
-Rays win only for small pictures of huge meshes from very many views: at 128 x 128 and 5 million triangles a view would
-cost them about 5 ms instead of 40, and building the tree is repaid after some 400 views.
+By extrapolation rays win only for small pictures of huge meshes from very many views: at 128 x 128 and 5 million
+triangles a view would cost them about 5 ms instead of 40, and the tree would be repaid after some 400 views.
 """
 
 from __future__ import annotations
