@@ -12,11 +12,11 @@ from jaxtyping import Float
 
 from gnomon import atomic
 from gnomon.errors import MethodError
-from gnomon.formats.mesh_file import load_mesh
 from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.units import check_size, to_metres
 from gnomon.tasks.templates.contact_sheet import ContactSheet
 from gnomon.tasks.templates.files import ViewWriter
+from gnomon.tasks.templates.read import read_mesh
 from gnomon.tasks.templates.scene import CAMERA_RADIUS, RenderOptions, TemplateView, camera_matrix, scene_scale
 from gnomon.tasks.templates.spec import Templates
 
@@ -45,7 +45,7 @@ def make_set(
         InputError: the mesh cannot be used as it is; codes in docs/errors.md.
         MethodError: fewer views came out than were asked for.
     """
-    mesh = load_mesh(mesh_file)
+    mesh = read_mesh(mesh_file)
     if not spec.allow_any_size:
         check_size(mesh.diameter, spec.mesh_unit, name=mesh_file.name)
     options = options_of(spec)

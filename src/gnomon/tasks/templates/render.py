@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float
 
 from gnomon.errors import InputError
-from gnomon.formats.mesh_file import load_mesh
 from gnomon.geometry.mesh import Mesh
 from gnomon.tasks.templates.methods import raster
+from gnomon.tasks.templates.read import read_mesh
 from gnomon.tasks.templates.scene import RenderOptions, TemplateView
 from gnomon.tasks.templates.views import Level, load_poses, view_poses
 
@@ -39,7 +39,7 @@ def render_templates(
             f"there is no method {method!r} here", code="bad_method", field="method", value=method, expected="raster"
         )
     if not isinstance(mesh, Mesh):
-        mesh = load_mesh(mesh)
+        mesh = read_mesh(mesh)
     if camera_poses is None:
         T_obj_cam = view_poses(level)
     elif isinstance(camera_poses, str | Path):

@@ -27,6 +27,7 @@ from gnomon.geometry.drawable import Drawable, make_drawable
 from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.surface import SRGB_STEPS, linear_to_srgb, make_surface
 from gnomon.tasks.templates import scene
+from gnomon.tasks.templates.methods.blocks import Blocks
 from gnomon.tasks.templates.scene import RenderOptions, TemplateView
 
 _BACKGROUND_HALF = np.float16(-1).view(np.uint16)
@@ -123,17 +124,16 @@ class _Drawing:
 
     def _blank_maps(self) -> shade.Maps:
         options, size = self.options, self.options.size
-        if options.transparent:
-            rgb = np.zeros((size, size, 4), np.uint8)
-        else:
-            world = self.to_srgb[round(scene.BACKGROUND_LINEAR * SRGB_STEPS)]
-            rgb = np.full((size, size, 3), world)
+        if not hasattr(self._local, "blocks"):
+            self._local.blocks = Blocks()
+        full = self._local.blocks.full
+        world = 0 if options.transparent else self.to_srgb[round(scene.BACKGROUND_LINEAR * SRGB_STEPS)]
         return shade.Maps(
-            rgb=rgb,
-            mask=np.zeros((size, size), np.uint8),
-            xyz=np.full((size, size, 3), _BACKGROUND_HALF),
-            depth=np.zeros((size, size) if options.depth else (0, 0), np.float32),
-            normal=np.zeros((size, size, 3) if options.normals else (0, 0, 3), np.uint16),
+            rgb=full((size, size, 4 if options.transparent else 3), world, np.uint8),
+            mask=full((size, size), 0, np.uint8),
+            xyz=full((size, size, 3), _BACKGROUND_HALF, np.uint16),
+            depth=full((size, size) if options.depth else (0, 0), 0, np.float32),
+            normal=full((size, size, 3) if options.normals else (0, 0, 3), 0, np.uint16),
         )
 
 
