@@ -1,8 +1,10 @@
 """From the buffer of `rasterize` to pictures: colour, mask and the maps of coordinates, depth and normals.
 
-Light is computed per sample in linear colour: a point light with Lambert's law, a constant ambient term, and a
-uniform background. A pixel's colour is the tent-filtered mean of the samples around its centre; everything else
-comes from the sample in the centre alone, so that no value mixes object and background.
+Light is computed per sample in linear colour: a point light on a surface that is matt with a dull highlight, a
+constant ambient term, and a uniform background. The highlight is that of Blender's standard material: microfacets
+with the GGX distribution (Walter et al., "Microfacet models for refraction through rough surfaces", 2007). A pixel's
+colour is the tent-filtered mean of the samples around its centre; everything else comes from the sample in the
+centre alone, so that no value mixes object and background.
 
 The work goes row by row, in loops that either are free of branches or follow the triangles along the row.
 """
@@ -19,6 +21,11 @@ from gnomon.geometry.half import half_bits
 from gnomon.geometry.rasterize import FACE_MASK
 from gnomon.geometry.surface import texture_colour
 from gnomon.geometry.tent import filter_columns, tent_weights, write_rgb
+
+REFLECTANCE = 0.04
+"""Share of the light that the surface mirrors when looked at straight on; the rest enters it and comes back matt."""
+ROUGHNESS_2 = 0.0625
+"""Square of the GGX width 0.25, which Blender's roughness 0.5 stands for."""
 
 
 class Eye(NamedTuple):
@@ -76,12 +83,12 @@ def resolve(surface, origin, eye, step, box, buffer, to_srgb, maps):
     faces = np.empty(n_samples, np.int32)
     depth = np.empty(n_samples, np.float32)
     point = np.empty((3, n_samples), np.float32)
-    fall = np.empty(n_samples, np.float32)
+    light = np.empty((4, n_samples), np.float32)
     for row in range((py1 - py0) * step + taps):
         y = py0 * step + row
         _unpack(buffer[y, px0 * step : px0 * step + n_samples], faces, depth)
-        _locate(y, px0 * step, eye, depth, point, fall)
-        _colour(surface, eye, faces, point, fall, line)
+        _locate(y, px0 * step, eye, depth, point, light)
+        _colour(surface, eye, faces, point, light, line)
         filter_columns(line, step, weights, ring[row % taps])
         py = py0 + (row - step + 1) // step
         if (row - step + 1) % step == 0 and py0 <= py <= py1:
@@ -103,8 +110,12 @@ def _unpack(samples, faces, depth):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _locate(y, x_first, eye, depth, point, fall):
-    """Seen points, and the lamp's strength over the cube of their distance from it."""
+def _locate(y, x_first, eye, depth, point, light):
+    """Seen points, and what the light there needs whatever the surface.
+
+    light: the lamp's strength over the cube of its distance; 1 over its distance; 1 over the camera's distance; 1
+    over the squared length of the sum of the directions to both.
+    """
     m = eye.to_object
     cx, cy, cz = eye.centre[0], eye.centre[1], eye.centre[2]
     dx = np.float32(m[0, 1] * y + m[0, 2] + m[0, 0] * x_first)
@@ -115,6 +126,8 @@ def _locate(y, x_first, eye, depth, point, fall):
     mz = np.float32(m[2, 0])
     lx, ly, lz = eye.lamp[0], eye.lamp[1], eye.lamp[2]
     strength = np.float32(eye.strength)
+    one = np.float32(1.0)
+    two = np.float32(2.0)
     for s in range(depth.shape[0]):
         z = depth[s]
         column = np.float32(s)
@@ -124,15 +137,22 @@ def _locate(y, x_first, eye, depth, point, fall):
         point[0, s] = px
         point[1, s] = py
         point[2, s] = pz
+        vx = cx - px
+        vy = cy - py
+        vz = cz - pz
         px = lx - px
         py = ly - py
         pz = lz - pz
-        square = px * px + py * py + pz * pz
-        fall[s] = strength / (square * np.sqrt(square))
+        per_lamp = one / np.sqrt(px * px + py * py + pz * pz)
+        per_camera = one / np.sqrt(vx * vx + vy * vy + vz * vz)
+        light[0, s] = strength * per_lamp * per_lamp * per_lamp
+        light[1, s] = per_lamp
+        light[2, s] = per_camera
+        light[3, s] = one / (two + two * (px * vx + py * vy + pz * vz) * per_lamp * per_camera)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _colour(surface, eye, faces, point, fall, line):
+def _colour(surface, eye, faces, point, light, line):
     """Linear colour of each sample; a fourth channel is the coverage, and the colour is 0 where there is none."""
     has_alpha = line.shape[0] == 4
     line[:3] = np.float32(0.0) if has_alpha else np.float32(eye.background)
@@ -143,32 +163,32 @@ def _colour(surface, eye, faces, point, fall, line):
     ambient = np.float32(eye.ambient)
     # A loop for each kind of surface: what does not apply costs nothing per sample.
     if surface.uv_column > 0:
-        _textured_samples(surface, eye, faces, point, fall, line)
+        _textured_samples(surface, eye, faces, point, light, line)
     elif surface.normal_column > 0:
         painted = surface.rgb_column > 0
-        _smooth_samples(f, painted, surface.face_linear, eye.centre, eye.lamp, ambient, faces, point, fall, line)
+        _smooth_samples(f, painted, surface.face_linear, eye.centre, eye.lamp, ambient, faces, point, light, line)
     elif surface.rgb_column > 0:
-        _painted_samples(f, eye.centre, eye.lamp, ambient, faces, point, fall, line)
+        _painted_samples(f, eye.centre, eye.lamp, ambient, faces, point, light, line)
     else:
-        _plain_samples(f, surface.face_linear, eye.centre, eye.lamp, ambient, faces, fall, line)
+        _plain_samples(f, surface.face_linear, eye.centre, eye.lamp, ambient, faces, light, line)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _plain_samples(f, face_linear, centre, lamp, ambient, faces, fall, line):
+def _plain_samples(f, face_linear, centre, lamp, ambient, faces, light, line):
     """Flat triangles, each of one colour."""
     last_row = np.uint32(face_linear.shape[0] - 1)
     for s in range(faces.shape[0]):
         if faces[s] >= 0:
             t = np.uint32(faces[s])
             row = min(t, last_row)
-            light = ambient + max(_lamp_height(f, t, centre, lamp), np.float32(0.0)) * fall[s]
-            line[0, s] = light * face_linear[row, 0]
-            line[1, s] = light * face_linear[row, 1]
-            line[2, s] = light * face_linear[row, 2]
+            matt, shine = _lit(_heights(f, t, centre, lamp), light, s, ambient)
+            line[0, s] = matt * face_linear[row, 0] + shine
+            line[1, s] = matt * face_linear[row, 1] + shine
+            line[2, s] = matt * face_linear[row, 2] + shine
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _painted_samples(f, centre, lamp, ambient, faces, point, fall, line):
+def _painted_samples(f, centre, lamp, ambient, faces, point, light, line):
     """Flat triangles with colours at their corners."""
     zero = np.float32(0.0)
     one = np.float32(1.0)
@@ -178,26 +198,45 @@ def _painted_samples(f, centre, lamp, ambient, faces, point, fall, line):
             x = point[0, s]
             y = point[1, s]
             z = point[2, s]
-            light = ambient + max(_lamp_height(f, t, centre, lamp), zero) * fall[s]
+            matt, shine = _lit(_heights(f, t, centre, lamp), light, s, ambient)
             # On slivers rounding may carry the functions beyond the colours at the corners.
-            line[0, s] = light * min(max(f[t, 4] * x + f[t, 5] * y + f[t, 6] * z + f[t, 7], zero), one)
-            line[1, s] = light * min(max(f[t, 8] * x + f[t, 9] * y + f[t, 10] * z + f[t, 11], zero), one)
-            line[2, s] = light * min(max(f[t, 12] * x + f[t, 13] * y + f[t, 14] * z + f[t, 15], zero), one)
+            line[0, s] = matt * min(max(f[t, 4] * x + f[t, 5] * y + f[t, 6] * z + f[t, 7], zero), one) + shine
+            line[1, s] = matt * min(max(f[t, 8] * x + f[t, 9] * y + f[t, 10] * z + f[t, 11], zero), one) + shine
+            line[2, s] = matt * min(max(f[t, 12] * x + f[t, 13] * y + f[t, 14] * z + f[t, 15], zero), one) + shine
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _lamp_height(f, t, centre, lamp):
-    """Height of the lamp over a triangle, from the side of the camera: all that Lambert's law needs of a flat one.
+def _lit(heights, light, s, ambient):
+    """What the surface's colour is multiplied with, and what is added to it whatever its colour.
+
+    The lamp stands behind the camera, so that its direction and the camera's are alike; their mean cosine is taken
+    for both in the masking of microfacets (Smith's, of equal angles).
+    """
+    lamp = max(heights[0], np.float32(0.0))
+    received = lamp * light[0, s]
+    both = lamp * light[1, s] + heights[1] * light[2, s]
+    bend = np.float32(1.0 - ROUGHNESS_2)
+    rough = np.float32(ROUGHNESS_2)
+    cosine = max(np.float32(0.5) * both, np.float32(1e-3))
+    width = np.float32(1.0) - bend * min(both * both * light[3, s], np.float32(1.0))
+    masking = np.float32(4.0) * cosine * np.sqrt(bend * cosine * cosine + rough)
+    mirrored = received * rough / (width * width * masking) + ambient
+    return np.float32(1.0 - REFLECTANCE) * (ambient + received), np.float32(REFLECTANCE) * mirrored
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _heights(f, t, centre, lamp):
+    """Heights of the lamp and of the camera over a triangle, from the side of the camera.
 
     An unsigned `t` spares the compiler the test for an index counted from the end.
     """
     camera = f[t, 0] * centre[0] + f[t, 1] * centre[1] + f[t, 2] * centre[2] + f[t, 3]
     height = f[t, 0] * lamp[0] + f[t, 1] * lamp[1] + f[t, 2] * lamp[2] + f[t, 3]
-    return height if camera >= np.float32(0.0) else -height
+    return (height, camera) if camera >= np.float32(0.0) else (-height, -camera)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _smooth_samples(f, painted, face_linear, centre, lamp, ambient, faces, point, fall, line):
+def _smooth_samples(f, painted, face_linear, centre, lamp, ambient, faces, point, light, line):
     """Triangles with normals at their corners, and with colours there or each of one colour."""
     zero = np.float32(0.0)
     one = np.float32(1.0)
@@ -208,7 +247,7 @@ def _smooth_samples(f, painted, face_linear, centre, lamp, ambient, faces, point
             x = point[0, s]
             y = point[1, s]
             z = point[2, s]
-            light = ambient + max(_smooth_lamp_height(f, t, x, y, z, centre, lamp), zero) * fall[s]
+            matt, shine = _lit(_smooth_heights(f, t, x, y, z, centre, lamp), light, s, ambient)
             if painted:
                 red = min(max(f[t, 16] * x + f[t, 17] * y + f[t, 18] * z + f[t, 19], zero), one)
                 green = min(max(f[t, 20] * x + f[t, 21] * y + f[t, 22] * z + f[t, 23], zero), one)
@@ -218,28 +257,33 @@ def _smooth_samples(f, painted, face_linear, centre, lamp, ambient, faces, point
                 red = face_linear[row, 0]
                 green = face_linear[row, 1]
                 blue = face_linear[row, 2]
-            line[0, s] = light * red
-            line[1, s] = light * green
-            line[2, s] = light * blue
+            line[0, s] = matt * red + shine
+            line[1, s] = matt * green + shine
+            line[2, s] = matt * blue + shine
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _smooth_lamp_height(f, t, x, y, z, centre, lamp):
-    """Height of the lamp over the plane at right angles to the interpolated normal."""
+def _smooth_heights(f, t, x, y, z, centre, lamp):
+    """Heights of the lamp and of the camera over the plane at right angles to the interpolated normal."""
     nx = f[t, 4] * x + f[t, 5] * y + f[t, 6] * z + f[t, 7]
     ny = f[t, 8] * x + f[t, 9] * y + f[t, 10] * z + f[t, 11]
     nz = f[t, 12] * x + f[t, 13] * y + f[t, 14] * z + f[t, 15]
     square = nx * nx + ny * ny + nz * nz
     camera = f[t, 0] * centre[0] + f[t, 1] * centre[1] + f[t, 2] * centre[2] + f[t, 3]
     height = nx * (lamp[0] - x) + ny * (lamp[1] - y) + nz * (lamp[2] - z)
+    seen = nx * (centre[0] - x) + ny * (centre[1] - y) + nz * (centre[2] - z)
     # Normals that cancel out are no use; the triangle's own is.
     if square < np.float32(1e-12):
-        return _lamp_height(f, t, centre, lamp)
-    return (height if camera >= np.float32(0.0) else -height) / np.sqrt(square)
+        return _heights(f, t, centre, lamp)
+    scale = np.float32(1.0) / np.sqrt(square)
+    if camera < np.float32(0.0):
+        scale = -scale
+    # Towards the rim an interpolated normal may turn away from the camera although the triangle does not.
+    return height * scale, max(seen * scale, np.float32(0.0))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _textured_samples(surface, eye, faces, point, fall, line):
+def _textured_samples(surface, eye, faces, point, light, line):
     """Triangles of a mesh with textures, some perhaps without, with or without normals of its own."""
     f = surface.functions
     face_linear = surface.face_linear
@@ -271,13 +315,13 @@ def _textured_samples(surface, eye, faces, point, fall, line):
             red = min(max(_value(f, t, at_rgb, x, y, z), zero), one)
             green = min(max(_value(f, t, at_rgb + 4, x, y, z), zero), one)
             blue = min(max(_value(f, t, at_rgb + 8, x, y, z), zero), one)
-        height = _lamp_height(f, t, eye.centre, eye.lamp)
+        heights = _heights(f, t, eye.centre, eye.lamp)
         if smooth:
-            height = _smooth_lamp_height(f, t, x, y, z, eye.centre, eye.lamp)
-        light = np.float32(eye.ambient) + max(height, zero) * fall[s]
-        line[0, s] = light * red
-        line[1, s] = light * green
-        line[2, s] = light * blue
+            heights = _smooth_heights(f, t, x, y, z, eye.centre, eye.lamp)
+        matt, shine = _lit(heights, light, s, np.float32(eye.ambient))
+        line[0, s] = matt * red + shine
+        line[1, s] = matt * green + shine
+        line[2, s] = matt * blue + shine
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")

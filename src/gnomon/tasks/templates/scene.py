@@ -21,8 +21,6 @@ FAR = 1000.0
 LIGHT_RADIUS = 5.0
 """The lamp stands behind the camera: 2.5 times its position."""
 LIGHT_POWER_W = 1000.0
-LIGHT_GAIN = 1.01
-"""Fitted to 50-sample path tracing: light that comes back from the object itself."""
 AMBIENT_LINEAR = 0.05
 BACKGROUND_LINEAR = 0.05
 
@@ -102,7 +100,7 @@ def check_xyz_range(mesh: Mesh) -> None:
 
 def light_strength() -> float:
     """Radiance of a white surface that faces the lamp at distance 1, in scene units."""
-    return LIGHT_GAIN * LIGHT_POWER_W / (4 * math.pi**2)
+    return LIGHT_POWER_W / (4 * math.pi**2)
 
 
 def _length(corner: Float[np.ndarray, " 3"]) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gnomon.environments import Environment
 from gnomon.methods import Method
+from gnomon.tasks.templates.methods.blender_environment import ENVIRONMENT
 
 
 def _warm_raster() -> None:
@@ -27,6 +27,6 @@ METHODS = (
         summary="Blender's Cycles path tracer for the RGB; masks and coordinates from raster",
         licence="GPL-3.0 (bpy, in its own process and environment)",
         paper="Blender Foundation: Blender, https://www.blender.org",
-        environment=Environment(name="blender", requirements=("bpy==5.0.1", "numpy<2"), python="3.11"),
+        environment=ENVIRONMENT,
     ),
 )

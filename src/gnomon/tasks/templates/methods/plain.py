@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gnomon.geometry.mesh import Mesh
+from gnomon.geometry.shade import REFLECTANCE, ROUGHNESS_2
 from gnomon.geometry.surface import FLAT_GREY_LINEAR, linear_to_srgb_bytes, srgb_to_linear
 from gnomon.tasks.templates import scene
 from gnomon.tasks.templates.scene import RenderOptions, TemplateView
@@ -40,10 +41,12 @@ def _view(mesh: Mesh, T_obj_cam: Float[np.ndarray, "4 4"], options: RenderOption
     lamp = camera * scene.LIGHT_RADIUS / scene.CAMERA_RADIUS
     to_lamp = lamp - points
     distance = np.linalg.norm(to_lamp, axis=1)
-    facing = np.maximum((normals * to_lamp).sum(axis=1), 0) / distance
-    light = scene.AMBIENT_LINEAR + scene.light_strength() / scale**2 * facing / distance**2
+    received = np.maximum((normals * to_lamp).sum(axis=1), 0) / distance**3 * scene.light_strength() / scale**2
+    highlight = _highlight(normals, to_lamp / distance[:, None], camera - points)
+    matt = (1 - REFLECTANCE) * (scene.AMBIENT_LINEAR + received)
+    shine = REFLECTANCE * (scene.AMBIENT_LINEAR + received * highlight)
     linear = np.full((len(rays), 3), scene.BACKGROUND_LINEAR)
-    linear[hit] = _albedo(mesh, face[hit], weights[hit], options) * light[hit, None]
+    linear[hit] = _albedo(mesh, face[hit], weights[hit], options) * matt[hit, None] + shine[hit, None]
 
     side = len(at)
     centres = np.s_[step - 1 :: step, step - 1 :: step]
@@ -60,6 +63,19 @@ def _view(mesh: Mesh, T_obj_cam: Float[np.ndarray, "4 4"], options: RenderOption
         depth=maps["depth"] if options.depth else None,
         normal=maps["normal"] if options.normals else None,
     )
+
+
+def _highlight(
+    normals: Float[np.ndarray, "S 3"], lamp: Float[np.ndarray, "S 3"], to_camera: Float[np.ndarray, "S 3"]
+) -> Float[np.ndarray, " S"]:
+    """pi times GGX microfacets over the matt surface's 1, with one cosine for lamp and camera in Smith's masking."""
+    camera = to_camera / np.linalg.norm(to_camera, axis=1, keepdims=True)
+    between = lamp + camera
+    half = between / np.linalg.norm(between, axis=1, keepdims=True)
+    facing_half = np.minimum((normals * half).sum(axis=1) ** 2, 1)
+    spread = ROUGHNESS_2 / (facing_half * (ROUGHNESS_2 - 1) + 1) ** 2
+    facing = np.maximum(((normals * lamp).sum(axis=1) + np.maximum((normals * camera).sum(axis=1), 0)) / 2, 1e-3)
+    return spread / (4 * facing * np.sqrt(facing**2 * (1 - ROUGHNESS_2) + ROUGHNESS_2))
 
 
 def _nearest(
