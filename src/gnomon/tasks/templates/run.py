@@ -17,7 +17,7 @@ from gnomon.errors import GnomonError, InputError, MethodError, from_dict
 from gnomon.result_cache import ResultCache
 from gnomon.tasks.templates.spec import Templates, TemplateSet
 
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 """Counted up whenever the same request gives other bytes, so that cached sets of older code are not used."""
 
 SINGLE = "set"

@@ -16,7 +16,7 @@ METHODS = (
     Method(
         name="raster",
         task="templates",
-        summary="Numba rasteriser, exact masks and coordinates, Lambert shading",
+        summary="Numba rasteriser, exact masks and coordinates, direct light with a highlight",
         licence="MIT",
         paper="M. Olano, T. Greer: Triangle Scan Conversion Using 2D Homogeneous Coordinates, 1997",
         warm_up=_warm_raster,
