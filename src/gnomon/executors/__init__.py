@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gnomon.job import Attempt, JobDir
-from gnomon.request import Resources
+
+if TYPE_CHECKING:
+    # Only named here: the supervisor passes through this module and must stay light.
+    from gnomon.request import Resources
 
 
 @dataclass(frozen=True)

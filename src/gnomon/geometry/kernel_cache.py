@@ -8,7 +8,17 @@ of different ages could be mixed. Whatever is older than the newest source of it
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
+
+
+def is_cold(folder: Path) -> bool:
+    """Whether the first call of a kernel of this folder is going to compile, as far as can be told.
+
+    Where the folder cannot be written, Numba keeps kernels elsewhere, and the answer is no.
+    """
+    cache = folder / "__pycache__"
+    return os.access(folder, os.W_OK) and not any(cache.glob("*.nbi"))
 
 
 def forget_stale(folder: Path) -> int:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from gnomon import atomic
+from gnomon import atomic, geometry
 from gnomon.context import Context, Outcome, step_key
 from gnomon.errors import GnomonError, InputError, MethodError, from_dict
+from gnomon.geometry.kernel_cache import is_cold
 from gnomon.result_cache import ResultCache
 from gnomon.tasks.templates.spec import Templates, TemplateSet
 
@@ -40,6 +41,8 @@ def run(spec: Templates, context: Context) -> Outcome:
     from gnomon.tasks.templates import report
 
     context.begin("render", 1, 2)
+    if is_cold(Path(geometry.__file__).parent):
+        context.message("compiling the kernels; this happens once and takes about 20 s of CPU")
     items = name_items(spec.mesh)
     job = TemplatesJob(spec, context, alone=len(items) == 1)
     sets = job.make_all(items)
