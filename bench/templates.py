@@ -31,11 +31,11 @@ import template_peers as peers
 from clock import Cost, adopt_orphans, measure, measure_command
 
 from gnomon import environments, paths
-from gnomon.formats.mesh_file import load_mesh
 from gnomon.geometry.mesh import Mesh
 from gnomon.tasks.templates.make import make_set
 from gnomon.tasks.templates.methods import raster
 from gnomon.tasks.templates.methods.blender_environment import ENVIRONMENT
+from gnomon.tasks.templates.read import read_mesh
 from gnomon.tasks.templates.scene import RenderOptions, TemplateView
 from gnomon.tasks.templates.spec import Templates
 from gnomon.tasks.templates.views import view_poses
@@ -224,7 +224,7 @@ def _load(path: Path | None) -> tuple[Mesh, str]:
     if path is None:
         mesh = _blob(TRIANGLES)
         return mesh, f"a made-up mesh of {len(mesh.faces):,} triangles"
-    mesh = load_mesh(path)
+    mesh = read_mesh(path)
     return mesh, f"{path.name}, {len(mesh.faces):,} triangles"
 
 
