@@ -11,7 +11,10 @@ import pytest
 
 PROBE = Path(__file__).parent / "probe"
 sys.path.insert(0, str(PROBE))
-import sitecustomize as _registers_the_probe_task  # noqa: E402, F401
+from probe_task import register  # noqa: E402
+
+# Debian's Python has a sitecustomize of its own, which is loaded by now; worker processes find ours by PYTHONPATH.
+register()
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
