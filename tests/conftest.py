@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROBE = Path(__file__).parent / "probe"
-sys.path.insert(0, str(PROBE))
+sys.path[:0] = [str(PROBE), str(Path(__file__).parent)]
 from probe_task import register  # noqa: E402
 
 # Debian's Python has a sitecustomize of its own, which is loaded by now; worker processes find ours by PYTHONPATH.

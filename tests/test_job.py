@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gnomon import atomic
+from gnomon.context import Context
 from gnomon.errors import InputError, NotFound
 from gnomon.events import EventLog, EventReader, read_all
 from gnomon.job import JobDir, JobStore, Reason, State, is_id, new_id
@@ -147,6 +148,22 @@ def test_a_successor_takes_the_work_over_and_fences_its_predecessor(job: JobDir)
     result_of(successor, "right")
     assert successor.publish("b")
     assert (job.read_result() or {})["text"] == "right"
+
+
+def test_a_fenced_worker_cannot_make_its_folder_again(job: JobDir, tmp_path: Path):
+    zombie = launched(job, "a")
+    log = EventLog(zombie.events)
+    context = Context(zombie, log, (), cpus=1, seed=0, cache=tmp_path, check_cancelled=lambda: None)
+    with context.new_folder("deep/er/one") as folder:
+        (folder / "data").touch()
+    assert (zombie.out / "deep" / "er" / "one" / "data").exists()
+    job.add_attempt()
+    launched(job, "b")
+    for name in ("two", "deep/two"):
+        with pytest.raises(FileNotFoundError), context.new_folder(name):
+            pass
+    assert not zombie.out.exists()
+    log.close()
 
 
 def test_an_attempt_that_was_closed_does_not_publish(job: JobDir):

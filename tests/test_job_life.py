@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from probe_task.spec import Probe
+from waiting import LIMIT_S, until
 
 from gnomon import api
 from gnomon.api import Home, Job
@@ -23,8 +24,6 @@ from gnomon.executors.process import is_alive
 from gnomon.job import Reason, State
 from gnomon.request import Resources
 
-LIMIT_S = 60.0
-
 
 def probe(*script: str) -> Probe:
     return Probe.parse(script=list(script))
@@ -32,18 +31,6 @@ def probe(*script: str) -> Probe:
 
 def small(**changes: object) -> Resources:
     return Resources.model_validate({"cpus": 1, "mem_gb": 1.0, "timeout_s": 60.0} | changes)
-
-
-def until(condition, what: str):
-    """Poll for something that another process does; the bound is for a broken test, not for timing."""
-    deadline = time.monotonic() + LIMIT_S
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited too long for {what}")
-        time.sleep(0.01)
 
 
 def reaches(job: Job, state: State) -> None:
@@ -248,6 +235,7 @@ def test_the_agent_starts_what_waits_when_nobody_looks(home: Home):
     home.keep_going()
     go(first)
     reaches(second, State.SUCCEEDED)
+    assert counts(second, "a") == 1
 
 
 def test_a_job_goes_on_when_its_starter_is_killed(own_places: Path, home: Home):

@@ -94,7 +94,10 @@ class Context:
         target = input_path(self.out, name)
         draft = target.with_name(f".{target.name}.part")
         shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
+        # Folders are made below out/ and never out/ itself: when a successor has taken that over, this must fail.
+        for parent in reversed([path for path in draft.parents if self.out in path.parents]):
+            parent.mkdir(exist_ok=True)
+        draft.mkdir()
         try:
             yield draft
         except BaseException:

@@ -83,7 +83,10 @@ def run_job(job: JobDir, number: int | None, stop: StopSignal) -> int:
     if not attempt.is_current(token):
         log.error("attempt %s of %s is not the current one any more", attempt.number, job.id)
         return 1
-    attempt.take_over_out()
+    if not attempt.out.is_dir():
+        # The launcher made it; that it is gone means a successor has taken it over since.
+        log.error("attempt %s of %s was taken over", attempt.number, job.id)
+        return 1
     events = EventLog(attempt.events)
     heartbeat = Heartbeat(events)
     try:

@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 import json
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from waiting import until
 
 import gnomon
 from gnomon import api
@@ -255,10 +255,7 @@ def test_a_worker_killed_while_it_draws_leaves_nothing_and_the_retry_delivers(ho
     spec = gnomon.Templates.parse(mesh=str(cube), size=768, views=1)
     job = home.submit(spec)
     attempt = job.directory.attempt(1)
-    deadline = time.monotonic() + LIMIT_S
-    while not list(attempt.out.glob(".set.part/templates/rgb_*.png")):
-        assert time.monotonic() < deadline, "the first view never came"
-        time.sleep(0.005)
+    until(lambda: list(attempt.out.glob(".set.part/templates/rgb_*.png")), "the first view")
     supervisor = psutil.Process((attempt.process() or {})["pid"])
     worker = supervisor.children()[0]
     worker.send_signal(signal.SIGKILL)
@@ -273,10 +270,7 @@ def test_a_batch_goes_on_with_the_meshes_that_were_not_done(home: Home, tmp_path
     meshes = [str(write_obj(tmp_path / f"m{i}.obj", scale=1 + i / 10)) for i in range(6)]
     job = home.submit(small(meshes, size=256), resources=gnomon.Resources(cpus=1, mem_gb=2))
     attempt = job.directory.attempt(1)
-    deadline = time.monotonic() + LIMIT_S
-    while len(list(attempt.steps.glob("*.json"))) < 2:
-        assert time.monotonic() < deadline, "no mesh was finished"
-        time.sleep(0.002)
+    until(lambda: len(list(attempt.steps.glob("*.json"))) >= 2, "two finished meshes")
     with contextlib.suppress(psutil.Error):
         psutil.Process((attempt.process() or {})["pid"]).children()[0].kill()
     status = job.wait(timeout_s=LIMIT_S)
