@@ -34,6 +34,10 @@ class Mesh:
         """Length of the bounding box's diagonal, in the mesh's own unit."""
         return float(np.linalg.norm(self.vertices.max(axis=0) - self.vertices.min(axis=0)))
 
+    def scaled(self, factor: float) -> Mesh:
+        """The mesh with its vertices multiplied by `factor`, for instance from millimetres to metres."""
+        return replace(self, vertices=self.vertices * factor)
+
     def select_faces(self, keep: Bool[np.ndarray, " F"], warning: str) -> Mesh:
         """The mesh with some of its faces, and a warning that says why; vertices stay as they are."""
         return replace(
