@@ -1,0 +1,240 @@
+"""From a mask to ranked poses: coarse, refine, draw and compare, decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, UInt8
+
+from gnomon.geometry.camera import Camera
+from gnomon.tasks.object_pose.methods.render_compare import dense, likelihood, points
+from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
+from gnomon.tasks.object_pose.methods.render_compare.observation import Observation, crop_around, observe
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much to spend; the defaults are what the reported figures were measured with."""
+
+    size: int = 96
+    angles: int = 24
+    coarse_points: int = 128
+    refined: int = 600
+    drawn: int = 64
+    last: int = 8
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Poses relative to the model's centre, best first."""
+
+    R: Float64[np.ndarray, "n 3 3"]
+    t: Float64[np.ndarray, "n 3"]
+    score: Float64[np.ndarray, " n"]
+    terms: Float64[np.ndarray, "n k"]
+
+    def take(self, order: Int64[np.ndarray, " m"]) -> Candidates:
+        return Candidates(self.R[order].copy(), self.t[order].copy(), self.score[order], self.terms[order])
+
+
+def in_threads(threads: int, count: int, work: Callable[[int, int], None]) -> None:
+    """Call work(first, last) on about equal parts of range(count)."""
+    parts = min(threads, count)
+    if parts <= 1:
+        work(0, count)
+        return
+    edges = [count * i // parts for i in range(parts + 1)]
+    with ThreadPoolExecutor(parts) as pool:
+        list(pool.map(work, edges[:-1], edges[1:]))
+
+
+def find(
+    model: PoseModel,
+    rgb: UInt8[np.ndarray, "H W 3"],
+    depth_m: np.ndarray,
+    mask: Bool[np.ndarray, "H W"],
+    camera: Camera,
+    *,
+    threads: int,
+    effort: Effort,
+    trace: dict | None = None,
+) -> Candidates:
+    crop = crop_around(mask, depth_m, camera, model.diameter_m, effort.size)
+    seen = observe(rgb, depth_m, mask, camera, crop, use_colour=model.textured)
+    R, t, views = coarse(model, seen, threads, effort)
+    R, t, scores = refine_points(model, seen, R, t, views, threads)
+    kept = distinct(model, R, t, np.argsort(-scores), effort.drawn, 0.1)
+    drawn = draw_and_refine(
+        model, seen, R[kept], t[kept], taus=(0.08, 0.03), drawings=3, threads=threads, colour=False
+    )
+    best = drawn.take(np.argsort(-drawn.score)[: effort.last])
+    last = draw_and_refine(
+        model, seen, best.R, best.t, taus=(0.05, 0.015), drawings=4, threads=threads, colour=True
+    )
+    if trace is not None:
+        trace.update(seen=seen, refined=(R, t, scores), drawn=drawn, crop=crop)
+    return last.take(np.argsort(-last.score))
+
+
+def coarse(
+    model: PoseModel, seen: Observation, threads: int, effort: Effort
+) -> tuple[Float64[np.ndarray, "n 3 3"], Float64[np.ndarray, "n 3"], Int64[np.ndarray, " n"]]:
+    """The most promising of all templates at all angles: poses and their views."""
+    inside = (seen.mask > 0) & (seen.depth > 0)
+    z = seen.depth[inside]
+    z = z[np.abs(z - np.median(z)) < model.diameter_m]
+    v, u = np.nonzero(seen.mask)
+    centre_uv = np.array([u.mean(), v.mean()])
+    angles = np.arange(effort.angles) * (2 * np.pi / effort.angles)
+    tau = max(0.12 * model.diameter_m, 0.01)
+    depths = float(np.median(z)), float(np.percentile(z, 15))
+    n_views = len(model.points.R_cam_obj)
+    scores = np.empty((2, n_views, effort.angles))
+    for seed, depth_m in enumerate(depths):
+
+        def work(first: int, last: int, seed: int = seed, depth_m: float = depth_m) -> None:
+            points.score_templates(
+                model.points, seen, angles, model.points.centres[seed], depth_m, centre_uv, tau,
+                effort.coarse_points, model.textured, first, last, scores[seed],
+            )  # fmt: skip
+
+        in_threads(threads, n_views, work)
+    flat = scores.reshape(-1)
+    count = min(effort.refined, len(flat))
+    chosen = np.argpartition(-flat, count - 1)[:count]
+    seeds, views, turns = np.unravel_index(chosen, scores.shape)
+    R, t = np.empty((count, 3, 3)), np.empty((count, 3))
+    _poses(
+        model.points.R_cam_obj, model.points.centres, angles, np.array(depths), centre_uv, seen,
+        seeds, views, turns, R, t,
+    )  # fmt: skip
+    return R, t, views.astype(np.int64)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _poses(rotations, centres, angles, depths, centre_uv, seen, seeds, views, turns, R, t):
+    for i in range(len(views)):
+        points.pose_of(
+            rotations[views[i]], angles[turns[i]], centres[seeds[i], views[i]], depths[seeds[i]], centre_uv, seen,
+            R[i], t[i],
+        )  # fmt: skip
+
+
+def refine_points(
+    model: PoseModel,
+    seen: Observation,
+    R: Float64[np.ndarray, "n 3 3"],
+    t: Float64[np.ndarray, "n 3"],
+    views: Int64[np.ndarray, " n"],
+    threads: int,
+) -> tuple[Float64[np.ndarray, "n 3 3"], Float64[np.ndarray, "n 3"], Float64[np.ndarray, " n"]]:
+    d = model.diameter_m
+    scores = np.empty(len(R))
+
+    def work(first: int, last: int) -> None:
+        points.refine_many(
+            model.points, views, R, t, seen, (0.15 * d, 0.06 * d, 0.03 * d), (5, 5), max(0.06 * d, 0.006),
+            model.textured, first, last, scores,
+        )  # fmt: skip
+
+    in_threads(threads, len(R), work)
+    return R, t, scores
+
+
+def draw_and_refine(
+    model: PoseModel,
+    seen: Observation,
+    R: Float64[np.ndarray, "n 3 3"],
+    t: Float64[np.ndarray, "n 3"],
+    *,
+    taus: tuple[float, float],
+    drawings: int,
+    threads: int,
+    colour: bool,
+) -> Candidates:
+    d = model.diameter_m
+    R, t = R.copy(), t.copy()
+    terms = np.zeros((len(R), likelihood.N_TERMS))
+    widths = taus[0] * d, max(taus[1] * d, 0.003)
+    tau = max(0.04 * d, 0.005)
+    sigma = 0.002
+
+    def work(first: int, last: int) -> None:
+        dense.refine_many(
+            model.shape, R, t, seen, widths, drawings, 2, True, colour and model.textured, first, last
+        )
+        likelihood.evaluate_many(model.shape, R, t, seen, tau, sigma, model.textured, first, last, terms)
+
+    in_threads(threads, len(R), work)
+    return Candidates(R, t, total(model, terms), terms)
+
+
+def total(model: PoseModel, terms: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, " n"]:
+    score = terms[:, 0].copy()
+    if model.textured:
+        score += 0.25 * terms[:, 1] - 0.4 * terms[:, 2]
+    return score
+
+
+def distinct(
+    model: PoseModel,
+    R: Float64[np.ndarray, "n 3 3"],
+    t: Float64[np.ndarray, "n 3"],
+    order: Int64[np.ndarray, " n"],
+    count: int,
+    apart: float,
+) -> Int64[np.ndarray, " m"]:
+    """Greedily the first `count` of `order` that differ from each other, symmetries counted.
+
+    Two poses are the same when no mark moves by more than `apart` diameters between them.
+    """
+    return _distinct(
+        R, t, order, count, apart * model.diameter_m, model.marks, model.symmetry_R, model.symmetry_t
+    )
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _distinct(R, t, order, count, apart, marks, symmetry_R, symmetry_t):
+    kept = np.empty(count, np.int64)
+    n = 0
+    # Marks of kept poses under every symmetry.
+    placed = np.empty((count, symmetry_R.shape[0], marks.shape[0], 3))
+    here = np.empty((marks.shape[0], 3))
+    for i in order:
+        for k in range(marks.shape[0]):
+            for r in range(3):
+                here[k, r] = R[i, r, 0] * marks[k, 0] + R[i, r, 1] * marks[k, 1] + R[i, r, 2] * marks[k, 2] + t[i, r]
+        is_new = True
+        for j in range(n):
+            for s in range(symmetry_R.shape[0]):
+                same = True
+                for k in range(marks.shape[0]):
+                    square = 0.0
+                    for r in range(3):
+                        square += (placed[j, s, k, r] - here[k, r]) ** 2
+                    if square > apart * apart:
+                        same = False
+                        break
+                if same:
+                    is_new = False
+                    break
+            if not is_new:
+                break
+        if not is_new:
+            continue
+        for s in range(symmetry_R.shape[0]):
+            for k in range(marks.shape[0]):
+                x = symmetry_R[s, 0, 0] * marks[k, 0] + symmetry_R[s, 0, 1] * marks[k, 1] + symmetry_R[s, 0, 2] * marks[k, 2] + symmetry_t[s, 0]
+                y = symmetry_R[s, 1, 0] * marks[k, 0] + symmetry_R[s, 1, 1] * marks[k, 1] + symmetry_R[s, 1, 2] * marks[k, 2] + symmetry_t[s, 1]
+                z = symmetry_R[s, 2, 0] * marks[k, 0] + symmetry_R[s, 2, 1] * marks[k, 1] + symmetry_R[s, 2, 2] * marks[k, 2] + symmetry_t[s, 2]
+                for r in range(3):
+                    placed[n, s, k, r] = R[i, r, 0] * x + R[i, r, 1] * y + R[i, r, 2] * z + t[i, r]
+        kept[n] = i
+        n += 1
+        if n == count:
+            break
+    return kept[:n]
