@@ -18,6 +18,7 @@ LAYERS = (
     ("geometry", ("geometry",)),
     ("formats", ("formats", "fetch", "environments", "report", "result_cache")),
     ("task interface", ("methods", "tasks.spec", "inputs", "context")),
+    ("evaluation", ("evaluation",)),
     ("tasks", ("tasks",)),
     ("worker", ("worker",)),
     ("executors", ("executors",)),
