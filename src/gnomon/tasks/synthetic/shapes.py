@@ -14,6 +14,8 @@ from gnomon.errors import InputError
 from gnomon.geometry import se3
 from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.symmetry import Axis, Symmetries
+from gnomon.tasks.synthetic import reporting_household as household
+from gnomon.tasks.synthetic import reporting_shapes as tools
 from gnomon.tasks.synthetic import tuning_shapes as tuning
 
 
@@ -117,7 +119,30 @@ _TUNING: dict[str, tuple[Callable[[], Mesh], Callable[[], Symmetries]]] = {
     "ant": (tuning.ant, _none),
 }
 
-_REPORTING: dict[str, tuple[Callable[[], Mesh], Callable[[], Symmetries]]] = {}
+_REPORTING: dict[str, tuple[Callable[[], Mesh], Callable[[], Symmetries]]] = {
+    "notched_plate": (tools.notched_plate, _none),
+    "spanner": (tools.spanner, _none),
+    "t_key": (tools.t_key, _turns(_Z)),
+    "hex_key": (tools.hex_key, _none),
+    "hammer": (tools.hammer, _none),
+    "screwdriver": (tools.screwdriver, _turns(_Z)),
+    "drill": (tools.drill, _none),
+    "pipe_elbow": (tools.pipe_elbow, _turns((1, 1, 0))),
+    "broken_gear": (tools.broken_gear, _none),
+    "scissors": (tools.scissors, _none),
+    "knob_torus": (tools.knob_torus, _none),
+    "l_profile": (tools.l_profile, _turns((1, 1, 0))),
+    "hex_nut": (tools.hex_nut, _prism_group(6)),
+    "dumbbell": (tools.dumbbell, _revolved(flips=True)),
+    "teapot": (household.teapot, _none),
+    "two_handled_cup": (household.two_handled_cup, _turns(_Z)),
+    "tray": (household.tray, _turns(_Z)),
+    "dining_chair": (household.dining_chair, _none),
+    "stool": (household.stool, _turns(_Z, of=3)),
+    "plug": (household.plug, _none),
+    "cereal_box": (household.cereal_box, _none),
+    "desk_lamp": (household.desk_lamp, _none),
+}
 
 _BUILDERS = _TUNING | _REPORTING
 
