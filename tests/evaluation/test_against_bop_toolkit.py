@@ -101,7 +101,7 @@ def test_a_real_image(shared_data: Path, tmp_path: Path):
         for name, key, scale in (("add", "add_m", 1000), ("adi", "adds_m", 1000), ("mspd", "mspd", 1)):
             assert result.errors[key].item() * scale == pytest.approx(expected[name], rel=1e-6), name
         assert result.errors["mssd"].item() * expected["diameter"] == pytest.approx(expected["mssd"], rel=1e-6)
-        # A pixel more or less: bop_toolkit compares depths in float32.
+        # Equal when it was made; room for a pixel, should the drawing change at a border.
         np.testing.assert_allclose(result.errors["vsd"][0, 0], expected["vsd"], rtol=0, atol=2e-3)
     scores = object_pose.score(results)
     assert scores.targets == 7
