@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,6 +15,7 @@ from gnomon.geometry.camera import Camera
 from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.symmetry import Symmetries
 from gnomon.geometry.view import ViewMesh, draw_view, prepare_view
+from gnomon.tasks.synthetic.real_shapes import REAL, real_shape
 from gnomon.tasks.synthetic.shapes import REPORTING, TUNING, Shape, make_shape
 
 CAMERA = Camera(fx=400.0, fy=400.0, cx=79.5, cy=79.5, width=160, height=160)
@@ -123,3 +125,25 @@ def test_the_cube_has_its_23_turns_and_the_nut_its_11() -> None:
         assert len(symmetries.discrete) == count
         R = symmetries.transforms()[:, :3, :3]
         assert len(np.unique(np.round(R, 6), axis=0)) == count + 1
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_objects(name: str, shared_data: Path) -> None:
+    shape = real_shape(shared_data / "meshes", name)
+    assert 0.05 < shape.mesh.diameter < 0.35
+    prepared, diameter_m = prepare_view(shape.mesh), shape.mesh.diameter
+    for S in shape.symmetries.transforms(0.4)[1:]:
+        # A can has a tab.
+        assert unlikeness(prepared, diameter_m, S) < 0.05
+    centre, _, axes = principal_axes(shape.mesh)
+    for axis in axes:
+        S = motion(axis, 180, centre)
+        assert states(shape.symmetries, S) or unlikeness(prepared, diameter_m, S) > 0.1
+
+
+def test_a_real_object_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no real shape"):
+        real_shape(tmp_path, "teaspoon")
+    with pytest.raises(InputError) as caught:
+        real_shape(tmp_path, "bunny")
+    assert caught.value.code == "mesh_not_found"

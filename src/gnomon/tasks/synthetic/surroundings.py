@@ -117,7 +117,8 @@ def _surface_picture(index: int) -> UInt8[np.ndarray, "256 256 3"]:
         clouds += smooth / smooth.std()
     # Mostly one hue, as of wood or cloth, with some of each channel's own.
     clouds = 0.8 * clouds.mean(axis=-1, keepdims=True) + 0.3 * clouds
-    picture = np.clip(rng.uniform(70, 190, 3) + rng.uniform(8, 30) * clouds, 0, 255).astype(np.uint8)
+    colour = rng.uniform(90, 220) + rng.uniform(-35, 35, 3)
+    picture = np.clip(colour + rng.uniform(8, 30) * clouds, 0, 255).astype(np.uint8)
     if index % 3 == 2:
         printed = label(100 + index, size, size, patches=18)
         picture = np.where((printed != printed[0, 0]).any(axis=-1, keepdims=True), printed, picture)

@@ -174,11 +174,11 @@ def _scene(
 
 def add_backdrops(canvas: Canvas, T_cam_support: Float[np.ndarray, "4 4"], rng: np.random.Generator) -> None:
     """The plane z = 0 of the support, and a wall behind the scene that roughly faces the camera."""
-    canvas.add(surroundings.backdrop(rng), T_cam_support, SUPPORT, rng.uniform(0.6, 1.0, 3))
+    canvas.add(surroundings.backdrop(rng), T_cam_support, SUPPORT, rng.uniform(0.75, 1.0, 3))
     towards = np.array([rng.normal(0, 0.3), rng.normal(0, 0.15), -1.0])
     behind = np.array([0, 0, T_cam_support[2, 3] + rng.uniform(0.8, 2.5)])
     T_cam_wall = surroundings.frame_on_plane(towards / np.linalg.norm(towards), behind, rng.uniform(0, 2 * np.pi))
-    canvas.add(surroundings.backdrop(rng), T_cam_wall, WALL, rng.uniform(0.6, 1.0, 3))
+    canvas.add(surroundings.backdrop(rng), T_cam_wall, WALL, rng.uniform(0.75, 1.0, 3))
 
 
 def _occlude(
