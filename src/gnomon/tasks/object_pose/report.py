@@ -80,9 +80,8 @@ def _problem(item: ObjectSummary) -> str:
 def _pictures(result: ObjectPoseResult, drawn: DrawnFiles) -> str:
     parts = []
     if drawn.video is not None:
-        parts.append(
-            f'<p><video src="{escape(drawn.video)}" controls muted loop preload="metadata" style="max-width: 100%"></video></p>'
-        )
+        source = f'src="{escape(drawn.video)}" style="max-width: 100%"'
+        parts.append(f'<p><video {source} controls muted loop preload="metadata"></video></p>')
     chosen = sorted(drawn.overlays)
     if len(chosen) > MOST_PICTURES:
         picked = np.linspace(0, len(chosen) - 1, MOST_PICTURES).round().astype(int)
