@@ -255,6 +255,14 @@ def test_a_nameless_folder_is_the_scene_that_the_results_are_about(data: Path, t
         select(bop.read_split(copy), read_estimates(path), target_list=read_target_list(targets))
 
 
+def test_results_of_another_scene_are_not_passed_over_in_silence(data: Path, tmp_path: Path):
+    path = tmp_path / "r.csv"
+    write_results(path, [estimate(1, TRUTHS[0][1], scene_id=0)])
+    found = report(path, data, "--metrics", "mssd")
+    assert (found["total"]["estimates"], found["left_out"]["estimates_of_other_images"]) == (0, 1)
+    assert found["notes"] == ["no estimate is of an image in GT: they are of scenes [0], GT has [3]"]
+
+
 def test_the_table_says_what_was_counted(data: Path, tmp_path: Path):
     path = tmp_path / "r.csv"
     write_results(path, [estimate(obj_id, T) for obj_id, T, _ in TRUTHS])

@@ -116,7 +116,7 @@ def _left_out(evaluation: Evaluation) -> list[str]:
     counted = [
         (left_out.truths_not_visible, "true poses that are not visible enough"),
         (left_out.truths_not_listed, "true poses that are not listed"),
-        (left_out.estimates_without_pose, "entries that were lost and have no pose"),
+        (left_out.estimates_without_pose, "entries that were lost or failed"),
         (left_out.estimates_of_other_images, "estimates of images that GT does not have"),
         (left_out.estimates_of_other_objects, "estimates of objects that are no target in their image"),
         (left_out.estimates_beyond_count, "estimates beyond the number of targets, those of the lowest score"),
