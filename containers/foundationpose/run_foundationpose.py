@@ -79,7 +79,7 @@ class Session:
             say(record)
 
     def register(self, target, pictures, folder):
-        """From a mask. Where FoundationPose has too little depth it answers the unit rotation; here that is an error."""
+        """From a mask. With too little depth FoundationPose answers the unit rotation; here that is an error."""
         mask = read_picture(folder / f"mask_{target['index']}.png") > 0
         self.estimators.pop(target["index"], None)
         estimator = self.library.estimator(self.mesh(target["object"]), *self.networks)
