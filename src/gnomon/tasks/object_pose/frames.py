@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float32, UInt8
 
 from gnomon.errors import InputError
 from gnomon.geometry.camera import Camera
+from gnomon.geometry.units import METRES_PER_UNIT, Unit
 from gnomon.tasks.object_pose import read
 from gnomon.tasks.object_pose.read_camera import CameraFile
 from gnomon.tasks.object_pose.spec import ObjectPose
@@ -66,8 +67,8 @@ class Frame:
     masks: dict[int, ReadMask] = field(default_factory=dict)
     """By the index of the target that is to be found there. Empty in frames that are only tracked."""
 
-    any_size: bool = False
-    """Whether the sizes of mask and mesh are not to be compared."""
+    mesh_unit: Unit | None = None
+    """What the meshes are said to be in; None if their size is not to be compared with the masks."""
 
     def mask(self, target: int, loaded: LoadedFrame, diameter_m: float) -> Bool[np.ndarray, "H W"]:
         """The mask of a target, checked against the pictures and the size of the mesh.
@@ -95,13 +96,13 @@ class Frame:
                 expected=f"{LEAST_MASKED_DEPTH} pixels with depth or more",
                 fix="check that mask and depth belong to the same frame; shiny and transparent things have no depth",
             )
-        if not self.any_size:
-            _check_units(mask, float(np.median(measured)), loaded.camera, diameter_m, self.name)
+        if self.mesh_unit is not None:
+            _check_units(mask, float(np.median(measured)), loaded.camera, diameter_m, self.name, self.mesh_unit)
         return mask
 
 
 def _check_units(
-    mask: Bool[np.ndarray, "H W"], distance_m: float, camera: Camera, diameter_m: float, name: str
+    mask: Bool[np.ndarray, "H W"], distance_m: float, camera: Camera, diameter_m: float, name: str, unit: Unit
 ) -> None:
     """Refuse a mesh that would look ten times as large or as small as its mask: one of the units is wrong."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -110,17 +111,17 @@ def _check_units(
     if 1 / MOST_SIZE_RATIO <= ratio <= MOST_SIZE_RATIO:
         return
     shown = f"{diameter_m * 1000:.4g} mm across; its mask and depth in frame {name} say about {seen_m * 1000:.4g} mm"
-    # The mesh is in metres here, so a unit that fits is known by the factor that is missing.
-    factors = {"1000": ratio / 1000, "100": ratio / 100, "10": ratio / 10, "25.4": ratio / 25.4}
-    near = [text for text, left in factors.items() if 0.3 <= left <= 3 or 0.3 <= left * float(text) ** 2 <= 3]
-    hint = f" (a factor of about {near[0]})" if near else ""
+    raw = diameter_m / METRES_PER_UNIT[unit]
+    candidates = {other: raw * factor / seen_m for other, factor in METRES_PER_UNIT.items() if other != unit}
+    fitting = [other for other, left in candidates.items() if 1 / 3 <= left <= 3]
+    hint = f'; in "{fitting[0]}" it would be {raw * METRES_PER_UNIT[fitting[0]] * 1000:.4g} mm' if fitting else ""
     raise InputError(
         f"the mesh would be {shown}{hint}",
         code="unit_implausible",
         field="mesh_unit",
-        value=f"{diameter_m * 1000:.4g} mm",
+        value=unit,
         expected=f"sizes that agree within a factor of {MOST_SIZE_RATIO:g}",
-        fix="set --mesh-unit or --depth-unit, or pass --allow-any-size",
+        fix=" or ".join([*(f"--mesh-unit {other}" for other in fitting), "--depth-unit", "--allow-any-size"]),
     )
 
 
@@ -144,7 +145,7 @@ def plan(spec: ObjectPose, path: Callable[[str], Path]) -> tuple[list[Target], l
             im_id=im_ids[i],
             load=_Loader(spec, path(spec.rgb[i]), path(spec.depth[i]), camera, im_ids[i]),
             masks=by_frame.get(i, {}),
-            any_size=spec.allow_any_size,
+            mesh_unit=None if spec.allow_any_size else spec.mesh_unit,
         )
         for i, name in enumerate(names)
     ]
