@@ -36,6 +36,8 @@ PUBLIC = [
     "GnomonError",
     "Home",
     "Job",
+    "ObjectPose",
+    "ObjectPoseResult",
     "Resources",
     "Templates",
     "TemplatesResult",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gnomon.api import Home, Job, run, submit
     from gnomon.errors import GnomonError
     from gnomon.request import Resources
+    from gnomon.tasks.object_pose.spec import ObjectPose, ObjectPoseResult
     from gnomon.tasks.templates.spec import Templates, TemplatesResult
 
 _HOMES = {
@@ -25,6 +26,8 @@ _HOMES = {
     "run": "gnomon.api",
     "submit": "gnomon.api",
     "GnomonError": "gnomon.errors",
+    "ObjectPose": "gnomon.tasks.object_pose.spec",
+    "ObjectPoseResult": "gnomon.tasks.object_pose.spec",
     "Resources": "gnomon.request",
     "Templates": "gnomon.tasks.templates.spec",
     "TemplatesResult": "gnomon.tasks.templates.spec",
@@ -34,6 +37,8 @@ __all__ = [
     "GnomonError",
     "Home",
     "Job",
+    "ObjectPose",
+    "ObjectPoseResult",
     "Resources",
     "Templates",
     "TemplatesResult",

@@ -102,7 +102,7 @@ def opened_picture(path: Path, field: str, code: str) -> Iterator[Any]:
 
 
 def _read_picture(path: Path, field: str) -> np.ndarray:
-    with opened_picture(path, field, "depth_unreadable") as picture:
+    with opened_picture(path, field, code="depth_unreadable") as picture:
         if picture.mode not in (*_WHOLE_MODES, *_FLOAT_MODES):
             bands = len(picture.getbands())
             kind = f"{bands} channels" if bands > 1 else "8 bits or fewer per value"

@@ -57,6 +57,12 @@ TASKS: dict[str, Task] = {
         "gnomon.tasks.templates",
         "Templates",
     ),
+    "object-pose": Task(
+        "object-pose",
+        "Find objects in RGB-D pictures: their 6D poses from a mask, a mesh and the camera.",
+        "gnomon.tasks.object_pose",
+        "ObjectPose",
+    ),
 }
 
 

@@ -181,7 +181,7 @@ def test_an_answer_that_is_no_pose_is_refused(home: Home, machine: Machine, scen
     machine.answers(truth[:1], [np.diag([1, 1, -1, 1]).tolist(), truth[2]])
     result = run(home, scene).result(timeout_s=LIMIT_S)
     entry = result.frames[1].objects[0]
-    assert entry.state == "failed" and entry.error is not None and entry.error["code"] == "poses_not_rigid"
+    assert entry.state == "failed" and entry.error is not None and entry.error["code"] == "pose_invalid"
 
 
 def test_a_file_that_is_no_image_is_named_by_apptainer(home: Home, machine: Machine, scene: dict[str, Any]):

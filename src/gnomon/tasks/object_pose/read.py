@@ -24,7 +24,7 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 
     Raises InputError `picture_unreadable`, `picture_too_large`, `picture_type` (16-bit grey, floating point).
     """
-    with opened_picture(path, "rgb", "picture_unreadable") as picture:
+    with opened_picture(path, "rgb", code="picture_unreadable") as picture:
         if picture.mode.startswith("I") or picture.mode == "F":
             raise InputError(
                 f"{path.name} is no colour picture: its values have more than 8 bits",
@@ -43,7 +43,7 @@ def read_mask(path: Path) -> Bool[np.ndarray, "H W"]:
 
     Raises InputError `mask_unreadable`, `picture_too_large`.
     """
-    with opened_picture(path, "mask", "mask_unreadable") as picture:
+    with opened_picture(path, "mask", code="mask_unreadable") as picture:
         values = np.array(picture)
     if values.ndim == 2:
         return values != 0

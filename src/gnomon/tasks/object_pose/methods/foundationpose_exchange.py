@@ -64,7 +64,7 @@ class Exchange:
         return not self._frames
 
     def answer(self, frame: int, target: int) -> Float64[np.ndarray, "4 4"]:
-        """A pose that the container has announced. Raises MethodError `poses_missing`, `poses_not_rigid`."""
+        """A pose that the container has announced. Raises MethodError `poses_missing`, `pose_invalid`."""
         path = self.folder / "answers" / str(target) / f"{frame:06d}.txt"
         try:
             numbers = np.array(path.read_text("utf-8")[:10_000].split(), np.float64)
@@ -72,7 +72,7 @@ class Exchange:
             raise MethodError(f"FoundationPose's answer cannot be read: {error}", code="poses_missing") from error
         T = numbers.reshape(4, 4) if numbers.size == 16 else np.zeros((4, 4))
         if not (np.isfinite(T).all() and se3.is_rigid(T, atol=ROUNDING)):
-            raise MethodError(f"FoundationPose's answer in {path.name} is no pose", code="poses_not_rigid")
+            raise MethodError(f"FoundationPose's answer in {path.name} is no pose", code="pose_invalid")
         return T
 
     def _copy_mesh(self, item: PoseObject) -> str:
