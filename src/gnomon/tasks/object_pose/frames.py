@@ -112,10 +112,7 @@ def _check_units(
         return
     shown = f"{diameter_m * 1000:.4g} mm across; its mask and depth in frame {name} say about {seen_m * 1000:.4g} mm"
     raw = diameter_m / METRES_PER_UNIT[unit]
-    candidates: dict[Unit, float] = {
-        other: raw * factor / seen_m for other, factor in METRES_PER_UNIT.items() if other != unit
-    }
-    fitting = [other for other, left in candidates.items() if 1 / 3 <= left <= 3]
+    fitting: list[Unit] = [other for other, factor in METRES_PER_UNIT.items() if 1 / 3 <= raw * factor / seen_m <= 3]
     hint = f'; in "{fitting[0]}" it would be {raw * METRES_PER_UNIT[fitting[0]] * 1000:.4g} mm' if fitting else ""
     raise InputError(
         f"the mesh would be {shown}{hint}",

@@ -17,13 +17,17 @@ from gnomon.geometry.view import ViewMesh, draw_view, prepare_view
 PALETTE = ((0, 229, 255), (255, 0, 200), (255, 196, 0), (120, 255, 60), (150, 130, 255), (255, 128, 60))
 LOST_RGB = (255, 32, 32)
 AXES_RGB = ((255, 40, 40), (40, 220, 40), (60, 110, 255))
-AXIS_LENGTH = 0.6
+AXIS_LENGTH = 0.5
 """In diameters of the object."""
 NEAR_M = 0.005
 DASH_PX = 8.0
 JPEG_QUALITY = 92
 FINE = 3
 """Bits behind the point of the coordinates that are drawn."""
+
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels."""
 
 
 @dataclass(frozen=True)
@@ -60,19 +64,26 @@ def draw_overlay(rgb: UInt8[np.ndarray, "H W 3"], camera: Camera, poses: list[Dr
     """A copy of the picture with all poses in it; what is lost is dashed and red, and has no axes."""
     picture = np.ascontiguousarray(rgb).copy()
     thickness = max(2, round(min(camera.width, camera.height) / 300))
+    masks = []
     for pose in poses:
         mask = draw_view(pose.mesh.view, pose.T_cam_obj, camera, near_m=NEAR_M, colour=False).depth_m > 0
-        colour = LOST_RGB if pose.lost else PALETTE[pose.colour % len(PALETTE)]
-        _outline(picture, mask, colour, thickness, dashed=pose.lost)
+        masks.append(mask)
+        _outline(picture, mask, _colour(pose), thickness, dashed=pose.lost)
         if not pose.lost:
             _axes(picture, camera, pose, thickness)
-        _label(picture, mask, pose.label, colour)
+    taken: list[Box] = []
+    for pose, mask in zip(poses, masks, strict=True):
+        _label(picture, mask, pose.label, _colour(pose), taken)
     return picture
+
+
+def _colour(pose: Drawn) -> tuple[int, int, int]:
+    return LOST_RGB if pose.lost else PALETTE[pose.colour % len(PALETTE)]
 
 
 def note_text(picture: UInt8[np.ndarray, "H W 3"], text: str) -> None:
     """Write a line into the top left corner."""
-    _text(picture, text, (0, 0), (255, 255, 255))
+    _write(picture, text, _text_box(picture, text, (0, 0)), (255, 255, 255))
 
 
 def write_jpeg(path: Path, rgb: UInt8[np.ndarray, "H W 3"]) -> None:
@@ -138,32 +149,55 @@ def _axes(picture: UInt8[np.ndarray, "H W 3"], camera: Camera, pose: Drawn, thic
 
 
 def _label(
-    picture: UInt8[np.ndarray, "H W 3"], mask: Bool[np.ndarray, "H W"], text: str, colour: tuple[int, int, int]
+    picture: UInt8[np.ndarray, "H W 3"],
+    mask: Bool[np.ndarray, "H W"],
+    text: str,
+    colour: tuple[int, int, int],
+    taken: list[Box],
 ) -> None:
-    """Below the object, where axes rarely are; above it where there is no room."""
+    """Below the object, where axes rarely are; above it, or further away, where another label is."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
-        _text(picture, text, (0, picture.shape[0]), colour)
-        return
+    seen = len(rows) > 0
+    left, top, bottom = (int(columns[0]), int(rows[0]), int(rows[-1])) if seen else (0, 0, picture.shape[0])
     line = 2 * _text_px(picture)
-    below = int(rows[-1]) + line
-    _text(picture, text, (int(columns[0]), below if below < picture.shape[0] else int(rows[0]) - 4), colour)
+    places = [y for step in range(8) for y in (bottom + line * (step + 1), top - 4 - line * step)]
+    boxes = [_text_box(picture, text, (left, y)) for y in places]
+    box = next((box for box in boxes if not any(_overlap(box, other) for other in taken)), boxes[0])
+    taken.append(box)
+    _write(picture, text, box, colour)
 
 
 def _text_px(picture: UInt8[np.ndarray, "H W 3"]) -> int:
     """Height of a capital letter."""
-    return max(9, round(min(picture.shape[:2]) / 40))
+    return max(8, round(min(picture.shape[:2]) / 48))
 
 
-def _text(picture: UInt8[np.ndarray, "H W 3"], text: str, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    """A line on a dark ground, its lower left corner near `at` but inside the picture."""
+def _text_box(picture: UInt8[np.ndarray, "H W 3"], text: str, at: tuple[int, int]) -> Box:
+    """Room for a line with its lower left corner near `at` but inside the picture."""
     import cv2
 
-    plain = text.encode("ascii", "replace").decode()
-    font, scale = cv2.FONT_HERSHEY_SIMPLEX, _text_px(picture) / 22
-    (width, height), below = cv2.getTextSize(plain, font, scale, 1)
+    (width, _), _ = cv2.getTextSize(_plain(text), cv2.FONT_HERSHEY_SIMPLEX, _text_px(picture) / 22, 1)
+    height = 2 * _text_px(picture) - 2
     x = max(0, min(at[0], picture.shape[1] - width - 6))
-    y = max(height + 4, min(at[1], picture.shape[0] - below - 2))
-    ground = picture[y - height - 4 : y + below + 2, x : x + width + 6]
+    y = max(height, min(at[1], picture.shape[0]))
+    return x, y - height, x + width + 6, y
+
+
+def _write(picture: UInt8[np.ndarray, "H W 3"], text: str, box: Box, colour: tuple[int, int, int]) -> None:
+    """A line of text on a dark ground."""
+    import cv2
+
+    left, top, right, bottom = box
+    ground = picture[top:bottom, left:right]
     ground[:] = ground // 4
-    cv2.putText(picture, plain, (x + 3, y), font, scale, colour, 1, cv2.LINE_AA)
+    at = (left + 3, bottom - _text_px(picture) // 2)
+    scale = _text_px(picture) / 22
+    cv2.putText(picture, _plain(text), at, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, 1, cv2.LINE_AA)
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _plain(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
