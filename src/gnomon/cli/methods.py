@@ -32,7 +32,9 @@ def list_methods(as_json: bool) -> None:
     for record in records:
         click.echo(f"\n{record['name']}: {record['summary']}\n  cite: {record['paper']}")
         for absent in record["missing"]:
-            click.echo(f"  missing: {absent}\n  mend it: {record['remedy']}")
+            click.echo(f"  missing: {absent}")
+        if record["missing"]:
+            click.echo(f"  mend it: {record['remedy']}")
 
 
 @methods.command()
@@ -60,9 +62,17 @@ def check(names: tuple[str, ...], as_json: bool) -> int:
         print_json(records)
     else:
         for record in records:
-            problem = "; ".join(record["missing"])
-            click.echo(f"{record['name']}: " + (f"missing {problem}; {record['remedy']}" if problem else "ready"))
+            click.echo(_readiness(record))
     return 3 if any(record["missing"] for record in records) else 0
+
+
+def _readiness(record: dict[str, Any]) -> str:
+    """One line where little is to be said, else one for each thing that is missing."""
+    missing = record["missing"]
+    if len(missing) < 2:
+        return f"{record['name']}: " + (f"missing {missing[0]}; {record['remedy']}" if missing else "ready")
+    lines = [f"{record['name']}: {len(missing)} things are missing", *(f"  missing: {absent}" for absent in missing)]
+    return "\n".join([*lines, f"  mend it: {record['remedy']}"])
 
 
 def all_methods() -> list[Any]:
