@@ -7,6 +7,7 @@ import numpy as np
 
 from gnomon.tasks.object_pose.methods.render_compare import tile
 from gnomon.tasks.object_pose.methods.render_compare.dense import colour_at, make_scratch
+from gnomon.tasks.object_pose.methods.render_compare.points import turn_columns
 
 N_TERMS = 16
 
@@ -20,10 +21,13 @@ def evaluate(shape, R, t, seen, tau, sigma, use_colour, scratch, out):
         sigma: metres, the sensor's noise at this distance.
         out: N_TERMS numbers, see the names in `search`.
     """
-    projected, nearness, face, _, _, _, _, _, _, _ = scratch
-    size = seen.depth.shape[0]
+    nearness = scratch.nearness
+    face = scratch.face
+    turned = scratch.face_normals
+    size = seen.mask.shape[0]
     fx, fy, cx, cy = seen.fx, seen.fy, seen.cx, seen.cy
-    box = tile.draw(shape.vertices, shape.faces, R, t, fx, fy, cx, cy, projected, nearness, face)
+    box = tile.draw(shape, R, t, seen, scratch.projected, nearness, face)
+    turn_columns(shape.normals, R, turned, 0, shape.normals.shape[1])
     gain = agree = bad = hidden = unexplained = unknown = drawn = 0.0
     ll_in = ll_through = ll_hidden_in = ll_hidden_out = ll_outside = ll_missed = 0.0
     m1 = m2 = o1 = o2 = mo = pairs = chroma = 0.0
@@ -43,7 +47,7 @@ def evaluate(shape, R, t, seen, tau, sigma, use_colour, scratch, out):
             if seen.inside_picture[y, x] == 0:
                 continue
             drawn += 1.0
-            d = seen.depth[y, x]
+            d = seen.surface[y, x, 0]
             if d <= 0.0:
                 if inside > 0:
                     unknown += 1.0
@@ -55,12 +59,9 @@ def evaluate(shape, R, t, seen, tau, sigma, use_colour, scratch, out):
             e = (d - z) * inv_tau
             rx = (x - cx) / fx
             ry = (y - cy) / fy
-            ax = shape.normals[k, 0]
-            ay = shape.normals[k, 1]
-            az = shape.normals[k, 2]
-            nx = R[0, 0] * ax + R[0, 1] * ay + R[0, 2] * az
-            ny = R[1, 0] * ax + R[1, 1] * ay + R[1, 2] * az
-            nz = R[2, 0] * ax + R[2, 1] * ay + R[2, 2] * az
+            nx = turned[0, k]
+            ny = turned[1, k]
+            nz = turned[2, k]
             along = nx * rx + ny * ry + nz
             # Half a pixel aside on a slanted surface changes the depth by as much as noise does.
             slope = np.sqrt(max(1.0 - nz * nz, 0.0)) / max(abs(along), 0.15)
@@ -86,9 +87,9 @@ def evaluate(shape, R, t, seen, tau, sigma, use_colour, scratch, out):
                     hidden += 1.0
             else:
                 w = 1.0 - e * e
-                sx = seen.normal[y, x, 0]
-                sy = seen.normal[y, x, 1]
-                sz = seen.normal[y, x, 2]
+                sx = seen.surface[y, x, 1]
+                sy = seen.surface[y, x, 2]
+                sz = seen.surface[y, x, 3]
                 if sz != 0.0:
                     dot = sx * nx + sy * ny + sz * nz
                     if along > 0.0:
@@ -99,7 +100,8 @@ def evaluate(shape, R, t, seen, tau, sigma, use_colour, scratch, out):
                 gain += w
                 agree += 1.0
                 if use_colour and inside > 0:
-                    c = colour_at(shape, R, t, rx * z, ry * z, z)
+                    i, j, l = colour_at(shape, R, t, rx * z, ry * z, z)  # noqa: E741
+                    c = shape.colours[i, j, l]
                     cr = c[0] / 255.0
                     cg = c[1] / 255.0
                     cb = c[2] / 255.0
@@ -145,6 +147,6 @@ def evaluate(shape, R, t, seen, tau, sigma, use_colour, scratch, out):
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def evaluate_many(shape, Rs, ts, seen, tau, sigma, use_colour, first, last, out):
     """Evaluate poses [first, last) into the rows of out."""
-    scratch = make_scratch(shape.vertices.shape[0], seen.depth.shape[0])
+    scratch = make_scratch(shape.vertices.shape[1], shape.faces.shape[0], seen.mask.shape[0])
     for i in range(first, last):
         evaluate(shape, Rs[i], ts[i], seen, tau, sigma, use_colour, scratch, out[i])

@@ -35,10 +35,8 @@ class Observation(NamedTuple):
     fy: float
     cx: float
     cy: float
-    depth: Float32[np.ndarray, "S S"]
-    """0 where nothing was measured."""
-    normal: Float32[np.ndarray, "S S 3"]
-    """Unit, facing the camera; 0 where unknown."""
+    surface: Float32[np.ndarray, "S S 4"]
+    """Depth, 0 where nothing was measured, and the unit normal facing the camera, 0 where unknown."""
     mask: UInt8[np.ndarray, "S S"]
     """2 well inside the mask, 1 within two pixels of its border, 0 outside."""
     near_mask: UInt8[np.ndarray, "S S"]
@@ -51,8 +49,8 @@ class Observation(NamedTuple):
     """Brightness 0 to 1, blurred by a pixel."""
     luma_gradient: Float32[np.ndarray, "S S 2"]
     rgb: Float32[np.ndarray, "S S 3"]
-    cell_pixels: Float32[np.ndarray, "G G"]
-    """Mask pixels in each cell of the GRID x GRID; 0 in cells that the mask only touches."""
+    cell_share: Float32[np.ndarray, " G*G"]
+    """Share of the mask's pixels in each cell of the GRID x GRID; 0 in cells that the mask only touches."""
 
 
 class Crop(NamedTuple):
@@ -127,8 +125,9 @@ def observe(
     small_mask = cv2.warpAffine(mask.astype(np.uint8), to_picture, (size, size), flags=flags)
     fx, fy, cx, cy = crop.camera(camera)
     smooth = cv2.bilateralFilter(depth, 5, 0.015, 2.0)
-    normal = np.zeros((size, size, 3), np.float32)
-    _normals(smooth, depth, fx, fy, cx, cy, normal)
+    surface = np.zeros((size, size, 4), np.float32)
+    surface[..., 0] = depth
+    _normals(smooth, depth, fx, fy, cx, cy, surface)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     levels = small_mask + cv2.erode(small_mask, disc)
     distance = cv2.distanceTransform(1 - small_mask, cv2.DIST_L2, 3) - cv2.distanceTransform(
@@ -140,14 +139,13 @@ def observe(
         fy,
         cx,
         cy,
-        depth,
-        normal,
+        surface,
         levels,
         cv2.dilate(small_mask, disc),
         distance.astype(np.float32),
         inside_picture,
         *colour,
-        _cell_pixels(small_mask),
+        _cell_share(small_mask),
     )
 
 
@@ -183,7 +181,7 @@ def _colour(
     return luma, gradient, small
 
 
-def _cell_pixels(mask: UInt8[np.ndarray, "S S"]) -> Float32[np.ndarray, "G G"]:
+def _cell_share(mask: UInt8[np.ndarray, "S S"]) -> Float32[np.ndarray, " G*G"]:
     size = len(mask)
     v, u = np.nonzero(mask)
     counts = np.zeros((GRID, GRID), np.float32)
@@ -191,7 +189,7 @@ def _cell_pixels(mask: UInt8[np.ndarray, "S S"]) -> Float32[np.ndarray, "G G"]:
     counts[counts < 0.3 * (size / GRID) ** 2] = 0
     if not counts.any():
         np.add.at(counts, (v * GRID // size, u * GRID // size), 1)
-    return counts
+    return (counts / counts.sum()).reshape(-1)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
@@ -269,6 +267,6 @@ def _normals(smooth, depth, fx, fy, cx, cy, out):
                 continue
             if nx * (x - cx) / fx + ny * (y - cy) / fy + nz > 0.0:
                 length = -length
-            out[y, x, 0] = nx / length
-            out[y, x, 1] = ny / length
-            out[y, x, 2] = nz / length
+            out[y, x, 1] = nx / length
+            out[y, x, 2] = ny / length
+            out[y, x, 3] = nz / length

@@ -69,7 +69,7 @@ def find(
     R, t, scores = refine_points(model, seen, R, t, views, threads)
     kept = distinct(model, R, t, np.argsort(-scores), effort.drawn, 0.1)
     drawn = draw_and_refine(
-        model, seen, R[kept], t[kept], taus=(0.08, 0.03), drawings=3, threads=threads, colour=False
+        model, seen, R[kept], t[kept], taus=(0.08, 0.03), drawings=3, threads=threads, colour=False, stride=2
     )
     best = drawn.take(np.argsort(-drawn.score)[: effort.last])
     last = draw_and_refine(
@@ -84,8 +84,8 @@ def coarse(
     model: PoseModel, seen: Observation, threads: int, effort: Effort
 ) -> tuple[Float64[np.ndarray, "n 3 3"], Float64[np.ndarray, "n 3"], Int64[np.ndarray, " n"]]:
     """The most promising of all templates at all angles: poses and their views."""
-    inside = (seen.mask > 0) & (seen.depth > 0)
-    z = seen.depth[inside]
+    inside = (seen.mask > 0) & (seen.surface[..., 0] > 0)
+    z = seen.surface[..., 0][inside]
     z = z[np.abs(z - np.median(z)) < model.diameter_m]
     v, u = np.nonzero(seen.mask)
     centre_uv = np.array([u.mean(), v.mean()])
@@ -137,7 +137,7 @@ def refine_points(
 
     def work(first: int, last: int) -> None:
         points.refine_many(
-            model.points, views, R, t, seen, (0.15 * d, 0.06 * d, 0.03 * d), (5, 5), max(0.06 * d, 0.006),
+            model.points, model.shape.mean_square_radius, views, R, t, seen, (0.15 * d, 0.06 * d, 0.03 * d), (5, 5), max(0.06 * d, 0.006),
             model.textured, first, last, scores,
         )  # fmt: skip
 
@@ -155,6 +155,7 @@ def draw_and_refine(
     drawings: int,
     threads: int,
     colour: bool,
+    stride: int = 1,
 ) -> Candidates:
     d = model.diameter_m
     R, t = R.copy(), t.copy()
@@ -165,7 +166,7 @@ def draw_and_refine(
 
     def work(first: int, last: int) -> None:
         dense.refine_many(
-            model.shape, R, t, seen, widths, drawings, 2, True, colour and model.textured, first, last
+            model.shape, R, t, seen, widths, drawings, 2, stride, True, colour and model.textured, first, last
         )
         likelihood.evaluate_many(model.shape, R, t, seen, tau, sigma, model.textured, first, last, terms)
 
