@@ -28,6 +28,10 @@ class Method:
     """The gnomon extra that brings `packages`."""
     environment: Environment | None = None
     """The private environment of a method that cannot live in ours."""
+    check: Callable[[Path], list[str]] | None = None
+    """Says what else is missing, for a method that lives outside of Python; given the cache folder."""
+    steps: str | None = None
+    """What to do about that, where no command of ours can."""
     warm_up: Callable[[], None] | None = None
     """Compiles or loads, once, what the first job would otherwise pay for."""
 
@@ -38,9 +42,11 @@ class Method:
         absent = [f"the Python package {name}" for name in self.packages if importlib.util.find_spec(name) is None]
         if self.environment is not None and not environments.is_ready(self.environment, cache_root):
             absent.append(f"its private environment ({', '.join(self.environment.requirements)})")
-        return absent
+        return absent + (self.check(cache_root) if self.check is not None else [])
 
     def remedy(self) -> str:
+        if self.steps is not None:
+            return self.steps
         if self.extra is not None:
             return f'pip install "gnomon[{self.extra}]"'
         return f"gnomon methods install {self.name}"
@@ -61,6 +67,9 @@ class Method:
         """Make the method ready: build its environment, compile its kernels."""
         from gnomon import environments
 
+        if self.steps is not None:
+            # Licences or drivers are in the way: only the user can do it.
+            self.require(cache_root)
         if self.environment is not None:
             environments.install(self.environment, cache_root, report=report)
         if self.warm_up is not None:

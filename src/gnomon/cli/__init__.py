@@ -31,6 +31,7 @@ COMMANDS = {
     "demo": ("demo", "demo", "Run every task once on data that ships with gnomon."),
     "doctor": ("doctor", "doctor", "Say what is installed, what can run here, and why not."),
     "methods": ("methods", "methods", "List, install and check the methods of the tasks."),
+    "eval": ("evaluate", "evaluate", "Compare results with ground truth."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
 }
 

@@ -23,7 +23,7 @@ def demo(out: Path, as_json: bool) -> None:
     made = {}
     for name, task in TASKS.items():
         module = importlib.import_module(f"{task.module}.demo")
-        job = home.submit(module.spec(), label="demo")
+        job = home.submit(module.spec(out / "inputs" / name), label="demo")
         display = make_display(quiet=as_json)
         try:
             status = job.wait(on_event=display.show)

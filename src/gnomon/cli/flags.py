@@ -25,7 +25,45 @@ def parameters(spec: type[TaskSpec]) -> list[click.Parameter]:
             )
         else:
             made.append(_option(name, info))
+    if spec.shortcuts is not None:
+        made = [*(_option(name, info) for name, info in spec.shortcuts.model_fields.items()), *made]
     return made
+
+
+class TaskCommand(click.Command):
+    """Options that can be repeated also take several values at once, as the shell's patterns give them.
+
+    `--rgb a.png b.png` is `--rgb a.png --rgb b.png`. Only where no argument could be meant instead.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not any(isinstance(parameter, click.Argument) for parameter in self.params):
+            lists = {flag for option in self.params if getattr(option, "multiple", False) for flag in option.opts}
+            args = _spread(args, lists)
+        return super().parse_args(ctx, args)
+
+
+def _spread(args: list[str], lists: set[str]) -> list[str]:
+    """Repeat a flag of `lists` before each further value that follows it."""
+    spread: list[str] = []
+    flag, values = "", 0
+    for position, word in enumerate(args):
+        if word == "--":
+            return spread + args[position:]
+        if word.startswith("-") and len(word) > 1:
+            flag, values = word, 0
+        elif flag in lists and values > 0:
+            spread.append(flag)
+        else:
+            values += 1
+        spread.append(word)
+    return spread
+
+
+def given_shortcuts(spec: type[TaskSpec], values: dict[str, Any]) -> dict[str, Any]:
+    """What the user gave of the options that stand for several fields."""
+    names = spec.shortcuts.model_fields if spec.shortcuts is not None else {}
+    return {name: values[name] for name in names if values.get(name) is not None}
 
 
 def given_values(spec: type[TaskSpec], values: dict[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def task_command(task: Task, *, detach: bool = False) -> click.Command:
     decorated: Any = run
     for decorate in reversed([*JOB_OPTIONS, as_json_option]):
         decorated = decorate(decorated)
-    command = click.command(task.name, help=(spec.__doc__ or task.summary).strip())(decorated)
+    command = click.command(task.name, cls=flags.TaskCommand, help=(spec.__doc__ or task.summary).strip())(decorated)
     command.params = [*flags.parameters(spec), *command.params]
     return command
 
@@ -50,7 +50,8 @@ def _run(task: Task, values: dict[str, Any]) -> int:
     from gnomon import api
     from gnomon.export import check_target
 
-    spec = task.spec().parse(**flags.given_values(task.spec(), values))
+    spec_type = task.spec()
+    spec = spec_type.from_options(flags.given_shortcuts(spec_type, values), flags.given_values(spec_type, values))
     if values["out"] is not None:
         check_target(values["out"], overwrite=values["overwrite"])
     home = api.Home()

@@ -15,8 +15,8 @@ from gnomon.geometry import se3
 
 SCHEMA_VERSION = 1
 
-_WITHOUT_POSE = "lost"
-"""The state of an entry whose pose is only a guess; it counts as no estimate."""
+_WITHOUT_POSE = ("lost", "failed")
+"""States of entries whose pose is only a guess or not there; they count as no estimate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ def _estimate(
     if obj_id is None and (match := re.fullmatch(r"obj_(\d{1,9})", str(entry.get("object")))):
         obj_id = int(match[1])
     obj_id = fields.whole_number(obj_id, path, f"{field}.obj_id")
-    if entry.get("T_cam_obj") is None or entry.get("state") == _WITHOUT_POSE:
+    if entry.get("T_cam_obj") is None or entry.get("state") in _WITHOUT_POSE:
         return None
     T_cam_obj = fields.numbers(entry["T_cam_obj"], 16, path, f"{field}.T_cam_obj").reshape(4, 4)
     if not se3.is_rigid(T_cam_obj, atol=fields.ROUNDING):

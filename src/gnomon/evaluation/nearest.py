@@ -1,4 +1,4 @@
-"""Nearest neighbours in a cloud of points, exactly, by a grid of cells."""
+"""Nearest neighbours in a cloud of points, exactly, by a tree of boxes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import numba
 import numpy as np
 from jaxtyping import Float, Float64
 
-POINTS_PER_CELL = 4
-MOST_CELLS_PER_AXIS = 64
+POINTS_PER_LEAF = 12
+
+_DEEPEST = 40
+"""A tree of twice as many levels as points can fill."""
 
 
 def nearest_distances(queries: Float[np.ndarray, "Q 3"], points: Float[np.ndarray, "P 3"]) -> Float64[np.ndarray, " Q"]:
@@ -20,56 +22,77 @@ def nearest_distances(queries: Float[np.ndarray, "Q 3"], points: Float[np.ndarra
     points = np.ascontiguousarray(points, np.float64)
     if len(points) == 0 or not (np.isfinite(points).all() and np.isfinite(queries).all()):
         raise ValueError("nearest neighbours need at least one point, and finite coordinates")
-    low, high = points.min(axis=0), points.max(axis=0)
-    per_axis = np.ceil((len(points) / POINTS_PER_CELL) ** (1 / 3))
-    # Surfaces leave most of a box empty, which a cube of cells along the longest side makes up for.
-    side = float((high - low).max()) / min(max(1.5 * per_axis, 1), MOST_CELLS_PER_AXIS)
-    side = side if side > 0 else 1.0
-    size = np.minimum((high - low) / side, MOST_CELLS_PER_AXIS).astype(np.int64) + 1
-    cells = np.minimum(((points - low) / side).astype(np.int64), size - 1)
-    number = (cells[:, 0] * size[1] + cells[:, 1]) * size[2] + cells[:, 2]
-    order = np.argsort(number, kind="stable")
-    start = np.searchsorted(number[order], np.arange(size.prod() + 1))
+    levels = max(0, int(np.ceil(np.log2(len(points) / POINTS_PER_LEAF))))
+    order = np.arange(len(points))
+    # Node i has the children 2 i + 1 and 2 i + 2, and each level halves the points of the one above.
+    count = 2 ** (levels + 1) - 1
+    span, box = np.empty((count, 2), np.int64), np.empty((count, 2, 3))
+    _build(points, order, span, box)
     out = np.empty(len(queries))
-    _search(queries, points[order], start, low, side, size, out)
+    _search(queries, points[order], span, box, out)
     return out
 
 
 @numba.njit(cache=True, nogil=True)
-def _search(queries, points, start, low, side, size, out):
-    """Cells are looked at in growing cubes around the query until no nearer point can lie outside the cube."""
-    at = np.empty(3, np.int64)
+def _build(points, order, span, box):
+    """Sort the points so that each node's are together, halved along the longest side of its box."""
+    count = len(span)
+    span[0, 0], span[0, 1] = 0, len(points)
+    for node in range(count):
+        begin, end = span[node]
+        for k in range(3):
+            low, high = np.inf, -np.inf
+            for i in range(begin, end):
+                value = points[order[i], k]
+                low, high = min(low, value), max(high, value)
+            box[node, 0, k], box[node, 1, k] = low, high
+        if 2 * node + 2 >= count:
+            continue
+        axis = np.argmax(box[node, 1] - box[node, 0]) if end > begin else 0
+        part = order[begin:end].copy()
+        values = np.empty(len(part))
+        for i in range(len(part)):
+            values[i] = points[part[i], axis]
+        order[begin:end] = part[np.argsort(values)]
+        middle = (begin + end) // 2
+        span[2 * node + 1, 0], span[2 * node + 1, 1] = begin, middle
+        span[2 * node + 2, 0], span[2 * node + 2, 1] = middle, end
+
+
+@numba.njit(cache=True, nogil=True)
+def _search(queries, points, span, box, out):
+    stack = np.empty(2 * _DEEPEST, np.int64)
+    bound = np.empty(2 * _DEEPEST)
     for q in range(len(queries)):
         query = queries[q]
-        first, last = np.int64(0), np.int64(0)
-        for k in range(3):
-            at[k] = np.int64(np.floor(min(max((query[k] - low[k]) / side, -1e9), 1e9)))
-            first = max(first, -at[k], at[k] - (size[k] - 1))
-            last = max(last, at[k], size[k] - 1 - at[k])
         best = np.inf
-        for ring in range(first, last + 1):
-            best = _search_ring(query, points, start, at, ring, size, best)
-            # A point outside the cube is at least so many whole cells away.
-            if best <= (ring * side) ** 2:
-                break
+        stack[0], bound[0], size = 0, 0.0, 1
+        while size > 0:
+            size -= 1
+            node = stack[size]
+            if bound[size] >= best:
+                continue
+            left = 2 * node + 1
+            if left >= len(span):
+                best = _nearest_of(query, points, span[node, 0], span[node, 1], best)
+                continue
+            to_left, to_right = _squared_to_box(query, box[left]), _squared_to_box(query, box[left + 1])
+            # The nearer child goes on top, so that the farther one can often be passed over.
+            nearer_first = to_left < to_right
+            stack[size], bound[size] = (left + 1, to_right) if nearer_first else (left, to_left)
+            stack[size + 1], bound[size + 1] = (left, to_left) if nearer_first else (left + 1, to_right)
+            size += 2
         out[q] = np.sqrt(best)
 
 
 @numba.njit(cache=True, nogil=True)
-def _search_ring(query, points, start, at, ring, size, best):
-    """The squared distance to the nearest point of the cells `ring` cells away in one axis and no more in others."""
-    for x in range(max(at[0] - ring, 0), min(at[0] + ring, size[0] - 1) + 1):
-        for y in range(max(at[1] - ring, 0), min(at[1] + ring, size[1] - 1) + 1):
-            whole = abs(x - at[0]) == ring or abs(y - at[1]) == ring
-            row = (x * size[1] + y) * size[2]
-            if whole:
-                z0, z1 = max(at[2] - ring, 0), min(at[2] + ring, size[2] - 1)
-                best = _nearest_of(query, points, start[row + z0], start[row + z1 + 1], best) if z0 <= z1 else best
-                continue
-            for z in (at[2] - ring, at[2] + ring):
-                if 0 <= z < size[2]:
-                    best = _nearest_of(query, points, start[row + z], start[row + z + 1], best)
-    return best
+def _squared_to_box(query, box):
+    """0 inside; infinite for the box of no points."""
+    total = 0.0
+    for k in range(3):
+        outside = max(box[0, k] - query[k], query[k] - box[1, k], 0.0)
+        total += outside * outside
+    return total
 
 
 @numba.njit(cache=True, nogil=True)

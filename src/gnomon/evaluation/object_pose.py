@@ -149,7 +149,7 @@ def evaluate(
         for obj_id in sorted({t.obj_id for t in selection.targets})
         if not models[obj_id].has_info
     ]
-    results = _all_errors(selection.targets, models, chosen, vsd_delta_m, on_target)
+    results = target_errors(selection.targets, models, chosen, vsd_delta_m=vsd_delta_m, on_target=on_target)
     obj_ids = sorted({target.obj_id for target in selection.targets})
     per_object = {obj_id: score([r for r in results if r.target.obj_id == obj_id]) for obj_id in obj_ids}
     images = {(target.image.scene_id, target.image.im_id) for target in selection.targets}
@@ -207,13 +207,15 @@ def _median_errors(results: Sequence[TargetErrors]) -> tuple[float | None, float
     return float(rotation_rad), float(translation_m)
 
 
-def _all_errors(
+def target_errors(
     targets: Sequence[Target],
     models: dict[int, BopModel],
     metrics: frozenset[str],
-    vsd_delta_m: float,
-    on_target: Callable[[int], None],
+    *,
+    vsd_delta_m: float = DELTA_M,
+    on_target: Callable[[int], None] = lambda done: None,
 ) -> list[TargetErrors]:
+    """The errors of every estimate of every target; targets of one image are to follow each other."""
     objects: dict[int, _Object] = {}
     results = []
     camera: Camera | None = None

@@ -175,6 +175,9 @@ def _sort_estimates(
             other_images += 1
             continue
         found.setdefault((scene_id, estimate.im_id, estimate.obj_id), []).append(estimate)
+    if estimates.estimates and not found:
+        theirs, ours = sorted(named), [scene.scene_id for scene in scenes]
+        notes.append(f"no estimate is of an image in GT: they are of scenes {theirs[:5]}, GT has {ours[:5]}")
     for group in found.values():
         group.sort(key=lambda estimate: -estimate.score)
     return found, other_images, notes

@@ -41,6 +41,9 @@ class TaskSpec(BaseModel):
 
     task: ClassVar[str]
 
+    shortcuts: ClassVar[type[BaseModel] | None] = None
+    """Further options of the command line, each of which stands for several fields; see `from_options`."""
+
     method: Any
     """The method by name; each spec narrows it to its own names."""
 
@@ -59,6 +62,16 @@ class TaskSpec(BaseModel):
         """A few lines for the terminal about a result."""
         del record
         return []
+
+    @classmethod
+    def from_options(cls, shortcuts: dict[str, Any], values: dict[str, Any]) -> typing.Self:
+        """The spec of a command line: `values` are fields, `shortcuts` what was given of those options.
+
+        Raises:
+            InputError: what `parse` raises.
+        """
+        del shortcuts
+        return cls.parse(**values)
 
     @classmethod
     def parse(cls, **values: Any) -> typing.Self:

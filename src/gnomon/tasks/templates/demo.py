@@ -8,7 +8,9 @@ from pathlib import Path
 from gnomon.tasks.templates.spec import Templates
 
 
-def spec() -> Templates:
+def spec(inputs: Path) -> Templates:
+    """What to run; `inputs` is where a demo may make its input files, and this one needs none."""
+    del inputs
     return Templates.parse(mesh=str(files("gnomon") / "data" / "mug.ply"))
 
 
