@@ -324,9 +324,10 @@ def refine(shape, R, t, seen, taus, drawings, steps, stride, use_silhouette, use
     before = scratch.before
     turn = scratch.turn
     surface = scratch.surface
+    pinhole = (seen.fx, seen.fy, seen.cx, seen.cy)
     last = max(drawings * steps - 1, 1)
     for drawing in range(drawings):
-        box = tile.draw(shape, R, t, seen, scratch.projected, scratch.nearness, scratch.face)
+        box = tile.draw(shape, R, t, pinhole, scratch.projected, scratch.nearness, scratch.face)
         count = _collect(shape, R, t, seen, box, scratch, stride, use_colour)
         tile.clear(box, scratch.nearness, scratch.face)
         if count < 12:

@@ -54,7 +54,7 @@ def evaluate(shape, R, t, seen, tau, sigma, use_colour, scratch, out):
     turned = scratch.face_normals
     size = seen.mask.shape[0]
     fx, fy, cx, cy = seen.fx, seen.fy, seen.cx, seen.cy
-    box = tile.draw(shape, R, t, seen, scratch.projected, nearness, face)
+    box = tile.draw(shape, R, t, (fx, fy, cx, cy), scratch.projected, nearness, face)
     turn_columns(shape.normals, R, turned, 0, shape.normals.shape[1])
     gain = agree = agree_out = unexplained = 0.0
     through_in = through_out = nearer_in = hidden = unknown_in = unknown_out = 0.0
@@ -179,6 +179,18 @@ def evidence(
     total /= mask_pixels
     if use_colour:
         total += WEIGHTS["ncc"] * terms[:, 1] + WEIGHTS["chroma"] * terms[:, 2]
+    return total
+
+
+def evidence_without_mask(terms: Float64[np.ndarray, "n k"], use_colour: bool) -> Float64[np.ndarray, " n"]:
+    """`evidence` where the mask is only expected from a pose, and must not speak for that pose."""
+    count = {name: terms[:, i] for i, name in enumerate(TERMS)}
+    through = count["through_in"] + count["through_out"]
+    total = count["agree"] + count["agree_out"] - 0.6 * through - 0.2 * count["nearer_in"] - 0.05 * count["hidden"]
+    total = total - 0.1 * count["misfit"] - 0.1 * count["slant"]
+    total = total / max(float(count["drawn"].max()), 1.0)
+    if use_colour:
+        total = total + WEIGHTS["ncc"] * count["ncc"] + WEIGHTS["chroma"] * count["chroma"]
     return total
 
 

@@ -14,14 +14,14 @@ WIDE = 5
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def project(vertices, R, t, fx, fy, cx, cy, projected):
+def project(vertices, R, t, pinhole, projected):
     """Rows of `projected` (3, V) float32: u, v and 1 / z of the (3, V) vertices."""
     f32 = np.float32
     r00, r01, r02 = f32(R[0, 0]), f32(R[0, 1]), f32(R[0, 2])
     r10, r11, r12 = f32(R[1, 0]), f32(R[1, 1]), f32(R[1, 2])
     r20, r21, r22 = f32(R[2, 0]), f32(R[2, 1]), f32(R[2, 2])
     t0, t1, t2 = f32(t[0]), f32(t[1]), f32(t[2])
-    kx, ky, ox, oy = f32(fx), f32(fy), f32(cx), f32(cy)
+    kx, ky, ox, oy = f32(pinhole[0]), f32(pinhole[1]), f32(pinhole[2]), f32(pinhole[3])
     xs = vertices[0]
     ys = vertices[1]
     zs = vertices[2]
@@ -51,13 +51,13 @@ def _cut(start, step, low, high):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def draw(shape, R, t, seen, projected, nearness, face):
+def draw(shape, R, t, pinhole, projected, nearness, face):
     """Fill `nearness` (1 / depth, 0 = nothing) and `face` (-1 = nothing) of one picture.
 
-    Both maps must be empty before. Returns the box of touched pixels (x0, y0, x1, y1), inclusive; x1 < x0 when
+    `pinhole` is (fx, fy, cx, cy). Both maps must be empty before. Returns the box of touched pixels (x0, y0, x1, y1), inclusive; x1 < x0 when
     nothing is seen.
     """
-    project(shape.vertices, R, t, seen.fx, seen.fy, seen.cx, seen.cy, projected)
+    project(shape.vertices, R, t, pinhole, projected)
     height, width = nearness.shape
     f32 = np.float32
     us = projected[0]
