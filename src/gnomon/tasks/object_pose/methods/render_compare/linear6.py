@@ -33,14 +33,27 @@ def solve(A, b, x):
     return True
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
-def add(A, b, jacobian, residual, weight):
-    """Add one weighted residual to the lower triangle of A and to b."""
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def normal_equations(rows, count, A, b):
+    """A += sum w J J^T (lower triangle) and b += sum w J r over `count` residuals.
+
+    `rows` is (8, n) float32: the six columns of J, then r, then w. One dot product at a time over contiguous
+    arrays, which the compiler turns into vector instructions: several times faster than residual by residual.
+    """
+    weight = rows[7, :count]
+    residual = rows[6, :count]
     for p in range(6):
-        wj = weight * jacobian[p]
-        b[p] += wj * residual
+        first = rows[p, :count]
+        total = np.float32(0.0)
+        for i in range(count):
+            total += weight[i] * first[i] * residual[i]
+        b[p] += total
         for q in range(p + 1):
-            A[p, q] += wj * jacobian[q]
+            second = rows[q, :count]
+            total = np.float32(0.0)
+            for i in range(count):
+                total += weight[i] * first[i] * second[i]
+            A[p, q] += total
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
 from gnomon.geometry import se3
 from gnomon.geometry.camera import Camera
 from gnomon.geometry.mesh import Mesh
+from gnomon.geometry.orientation import outward_flips
 from gnomon.geometry.symmetry import Symmetries
 from gnomon.geometry.view import View, ViewMesh, draw_view, prepare_view
 from gnomon.geometry.weld import weld
@@ -44,8 +45,8 @@ TEXTURED = 0.06
 class PointModel(NamedTuple):
     """Visible points from V directions, object frame about the centre, metres."""
 
-    points: Float32[np.ndarray, "V n 3"]
-    normals: Float32[np.ndarray, "V n 3"]
+    points: Float32[np.ndarray, "V 3 n"]
+    normals: Float32[np.ndarray, "V 3 n"]
     luma: Float32[np.ndarray, "V n"]
     R_cam_obj: Float64[np.ndarray, "V 3 3"]
     centres: Float64[np.ndarray, "2 V 3"]
@@ -55,9 +56,11 @@ class PointModel(NamedTuple):
 class Shape(NamedTuple):
     """The light mesh, object frame about the centre, metres."""
 
-    vertices: Float32[np.ndarray, "v 3"]
+    vertices: Float32[np.ndarray, "3 v"]
     faces: Int32[np.ndarray, "f 3"]
-    normals: Float32[np.ndarray, "f 3"]
+    normals: Float32[np.ndarray, "3 f"]
+    closed: bool
+    """No triangle that faces away can be seen."""
     mean_square_radius: float
     colours: UInt8[np.ndarray, "c c c 3"]
     """The surface's colour by place, sRGB; of one cell for an object without texture."""
@@ -191,8 +194,8 @@ def _points(views: list[View], T_views: Float64[np.ndarray, "V 4 4"], camera: Ca
         in_view = xyz @ R.T
         middle = in_view.mean(axis=0)
         centres.append([[*middle[:2], np.median(in_view[:, 2])], [*middle[:2], np.percentile(in_view[:, 2], 15)]])
-        points.append(xyz[chosen])
-        normals.append(normal_cam[chosen] @ R)
+        points.append(xyz[chosen].T)
+        normals.append((normal_cam[chosen] @ R).T)
         assert view.rgb is not None
         luma.append((view.rgb[seen][chosen] / np.float32(255)) @ LUMA)
         rotations.append(R)
@@ -306,14 +309,18 @@ def _shape(
     low: Float64[np.ndarray, " 3"],
     cells_per_m: float,
 ) -> Shape:
+    flips = outward_flips(vertices, faces)
+    if flips is not None:
+        faces = np.where(flips[:, None], faces[:, [0, 2, 1]], faces)
     a, b, c = (vertices[faces[:, k]].astype(np.float64) for k in range(3))
     normals = np.cross(b - a, c - a)
     area = np.linalg.norm(normals, axis=-1, keepdims=True)
     square = (vertices.astype(np.float64) ** 2).sum(axis=-1).mean()
     return Shape(
-        np.ascontiguousarray(vertices, np.float32),
+        np.ascontiguousarray(vertices.T, np.float32),
         np.ascontiguousarray(faces, np.int32),
-        np.ascontiguousarray(normals / np.maximum(area, 1e-30), np.float32),
+        np.ascontiguousarray((normals / np.maximum(area, 1e-30)).T, np.float32),
+        flips is not None,
         float(square),
         np.ascontiguousarray(colours),
         np.ascontiguousarray(low, np.float64),

@@ -35,10 +35,8 @@ class Observation(NamedTuple):
     fy: float
     cx: float
     cy: float
-    depth: Float32[np.ndarray, "S S"]
-    """0 where nothing was measured."""
-    normal: Float32[np.ndarray, "S S 3"]
-    """Unit, facing the camera; 0 where unknown."""
+    surface: Float32[np.ndarray, "S S 4"]
+    """Depth, 0 where nothing was measured, and the unit normal facing the camera, 0 where unknown."""
     mask: UInt8[np.ndarray, "S S"]
     """2 well inside the mask, 1 within two pixels of its border, 0 outside."""
     near_mask: UInt8[np.ndarray, "S S"]
@@ -51,8 +49,8 @@ class Observation(NamedTuple):
     """Brightness 0 to 1, blurred by a pixel."""
     luma_gradient: Float32[np.ndarray, "S S 2"]
     rgb: Float32[np.ndarray, "S S 3"]
-    cell_pixels: Float32[np.ndarray, "G G"]
-    """Mask pixels in each cell of the GRID x GRID; 0 in cells that the mask only touches."""
+    cell_share: Float32[np.ndarray, " G*G"]
+    """Share of the mask's pixels in each cell of the GRID x GRID; 0 in cells that the mask only touches."""
 
 
 class Crop(NamedTuple):
@@ -66,6 +64,12 @@ class Crop(NamedTuple):
     @property
     def scale(self) -> float:
         return self.size / self.side_px
+
+    @property
+    def to_picture(self) -> Float[np.ndarray, "2 3"]:
+        """Crop pixels to picture pixels."""
+        step, middle = 1 / self.scale, self.size / 2 - 0.5
+        return np.array([[step, 0, self.centre_u - middle * step], [0, step, self.centre_v - middle * step]])
 
     def camera(self, camera: Camera) -> tuple[float, float, float, float]:
         """fx, fy, cx, cy of the crop."""
@@ -110,44 +114,55 @@ def observe(
     use_colour: bool,
 ) -> Observation:
     """Resample the window and derive what the kernels need."""
-    size = crop.size
-    # INTER_NEAREST and the pooling below look up picture pixels by this map.
-    to_picture = np.array(
-        [
-            [1 / crop.scale, 0, crop.centre_u - (size / 2 - 0.5) / crop.scale],
-            [0, 1 / crop.scale, crop.centre_v - (size / 2 - 0.5) / crop.scale],
-        ]
-    )
-    depth = np.empty((size, size), np.float32)
-    inside_picture = np.empty((size, size), np.uint8)
-    _pool_depth(np.ascontiguousarray(depth_m, np.float32), to_picture, depth, inside_picture)
-    median = cv2.medianBlur(depth, 3)
-    depth = np.where((depth > 0) & (np.abs(median - depth) < 0.02), median, depth)
+    depth, inside_picture = resample_depth(depth_m, crop)
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-    small_mask = cv2.warpAffine(mask.astype(np.uint8), to_picture, (size, size), flags=flags)
+    small_mask = cv2.warpAffine(mask.view(np.uint8), crop.to_picture, (crop.size, crop.size), flags=flags)
+    return describe(rgb, depth, inside_picture, small_mask, camera, crop, use_colour=use_colour)
+
+
+def resample_depth(
+    depth_m: Float32[np.ndarray, "H W"], crop: Crop
+) -> tuple[Float32[np.ndarray, "S S"], UInt8[np.ndarray, "S S"]]:
+    """Depth in the window, 0 where unknown, and 1 where the window lies inside the picture."""
+    depth = np.empty((crop.size, crop.size), np.float32)
+    inside_picture = np.empty((crop.size, crop.size), np.uint8)
+    _pool_depth(depth_m, crop.to_picture, depth, inside_picture)
+    median = cv2.medianBlur(depth, 3)
+    return np.where((depth > 0) & (np.abs(median - depth) < 0.02), median, depth), inside_picture
+
+
+def describe(
+    rgb: UInt8[np.ndarray, "H W 3"],
+    depth: Float32[np.ndarray, "S S"],
+    inside_picture: UInt8[np.ndarray, "S S"],
+    small_mask: UInt8[np.ndarray, "S S"],
+    camera: Camera,
+    crop: Crop,
+    *,
+    use_colour: bool,
+) -> Observation:
+    """The Observation of a window whose depth and mask (0 and 1) are resampled already."""
     fx, fy, cx, cy = crop.camera(camera)
     smooth = cv2.bilateralFilter(depth, 5, 0.015, 2.0)
-    normal = np.zeros((size, size, 3), np.float32)
-    _normals(smooth, depth, fx, fy, cx, cy, normal)
+    surface = np.zeros((crop.size, crop.size, 4), np.float32)
+    surface[..., 0] = depth
+    _normals(smooth, depth, fx, fy, cx, cy, surface)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    levels = small_mask + cv2.erode(small_mask, disc)
-    distance = cv2.distanceTransform(1 - small_mask, cv2.DIST_L2, 3) - cv2.distanceTransform(
-        small_mask, cv2.DIST_L2, 3
-    )
-    colour = _colour(rgb, crop, to_picture) if use_colour else (_NO_LUMA, _NO_GRADIENT, _NO_RGB)
+    outside = cv2.distanceTransform(1 - small_mask, cv2.DIST_L2, 3)
+    inside = cv2.distanceTransform(small_mask, cv2.DIST_L2, 3)
+    colour = _colour(rgb, crop, crop.to_picture) if use_colour else (_NO_LUMA, _NO_GRADIENT, _NO_RGB)
     return Observation(
         fx,
         fy,
         cx,
         cy,
-        depth,
-        normal,
-        levels,
+        surface,
+        small_mask + cv2.erode(small_mask, disc),
         cv2.dilate(small_mask, disc),
-        distance.astype(np.float32),
+        (outside - inside).astype(np.float32),
         inside_picture,
         *colour,
-        _cell_pixels(small_mask),
+        _cell_share(small_mask),
     )
 
 
@@ -183,7 +198,7 @@ def _colour(
     return luma, gradient, small
 
 
-def _cell_pixels(mask: UInt8[np.ndarray, "S S"]) -> Float32[np.ndarray, "G G"]:
+def _cell_share(mask: UInt8[np.ndarray, "S S"]) -> Float32[np.ndarray, " G*G"]:
     size = len(mask)
     v, u = np.nonzero(mask)
     counts = np.zeros((GRID, GRID), np.float32)
@@ -191,7 +206,7 @@ def _cell_pixels(mask: UInt8[np.ndarray, "S S"]) -> Float32[np.ndarray, "G G"]:
     counts[counts < 0.3 * (size / GRID) ** 2] = 0
     if not counts.any():
         np.add.at(counts, (v * GRID // size, u * GRID // size), 1)
-    return counts
+    return (counts / max(float(counts.sum()), 1.0)).reshape(-1)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
@@ -269,6 +284,6 @@ def _normals(smooth, depth, fx, fy, cx, cy, out):
                 continue
             if nx * (x - cx) / fx + ny * (y - cy) / fy + nz > 0.0:
                 length = -length
-            out[y, x, 0] = nx / length
-            out[y, x, 1] = ny / length
-            out[y, x, 2] = nz / length
+            out[y, x, 1] = nx / length
+            out[y, x, 2] = ny / length
+            out[y, x, 3] = nz / length

@@ -25,7 +25,9 @@ class Effort:
     coarse_points: int = 128
     refined: int = 600
     drawn: int = 64
-    last: int = 8
+    last: int = 10
+    last_size: int = 160
+    last_drawings: int = 3
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,13 @@ class Candidates:
     R: Float64[np.ndarray, "n 3 3"]
     t: Float64[np.ndarray, "n 3"]
     score: Float64[np.ndarray, " n"]
+    """0 to 1, comparable between pictures."""
+    evidence: Float64[np.ndarray, " n"]
+    """Comparable within a picture only, but better at that than the score."""
     terms: Float64[np.ndarray, "n k"]
 
     def take(self, order: Int64[np.ndarray, " m"]) -> Candidates:
-        return Candidates(self.R[order].copy(), self.t[order].copy(), self.score[order], self.terms[order])
+        return Candidates(self.R[order].copy(), self.t[order].copy(), self.score[order], self.evidence[order], self.terms[order])
 
 
 def in_threads(threads: int, count: int, work: Callable[[int, int], None]) -> None:
@@ -69,23 +74,27 @@ def find(
     R, t, scores = refine_points(model, seen, R, t, views, threads)
     kept = distinct(model, R, t, np.argsort(-scores), effort.drawn, 0.1)
     drawn = draw_and_refine(
-        model, seen, R[kept], t[kept], taus=(0.08, 0.03), drawings=3, threads=threads, colour=False
+        model, seen, R[kept], t[kept], taus=(0.08, 0.03), drawings=3, threads=threads, colour=False, stride=2
     )
-    best = drawn.take(np.argsort(-drawn.score)[: effort.last])
+    best = distinct(model, drawn.R, drawn.t, np.argsort(-drawn.evidence), effort.last, 0.06)
+    fine = observe(
+        rgb, depth_m, mask, camera, crop._replace(size=effort.last_size), use_colour=model.textured
+    )
     last = draw_and_refine(
-        model, seen, best.R, best.t, taus=(0.05, 0.015), drawings=4, threads=threads, colour=True
-    )
+        model, fine, drawn.R[best], drawn.t[best], taus=(0.05, 0.015), drawings=effort.last_drawings, threads=threads,
+        colour=True,
+    )  # fmt: skip
     if trace is not None:
-        trace.update(seen=seen, refined=(R, t, scores), drawn=drawn, crop=crop)
-    return last.take(np.argsort(-last.score))
+        trace.update(seen=seen, fine=fine, refined=(R, t, scores), drawn=drawn, crop=crop)
+    return last.take(np.argsort(-last.evidence))
 
 
 def coarse(
     model: PoseModel, seen: Observation, threads: int, effort: Effort
 ) -> tuple[Float64[np.ndarray, "n 3 3"], Float64[np.ndarray, "n 3"], Int64[np.ndarray, " n"]]:
     """The most promising of all templates at all angles: poses and their views."""
-    inside = (seen.mask > 0) & (seen.depth > 0)
-    z = seen.depth[inside]
+    inside = (seen.mask > 0) & (seen.surface[..., 0] > 0)
+    z = seen.surface[..., 0][inside]
     z = z[np.abs(z - np.median(z)) < model.diameter_m]
     v, u = np.nonzero(seen.mask)
     centre_uv = np.array([u.mean(), v.mean()])
@@ -137,7 +146,7 @@ def refine_points(
 
     def work(first: int, last: int) -> None:
         points.refine_many(
-            model.points, views, R, t, seen, (0.15 * d, 0.06 * d, 0.03 * d), (5, 5), max(0.06 * d, 0.006),
+            model.points, model.shape.mean_square_radius, views, R, t, seen, (0.15 * d, 0.06 * d, 0.03 * d), (5, 5), max(0.06 * d, 0.006),
             model.textured, first, last, scores,
         )  # fmt: skip
 
@@ -155,6 +164,7 @@ def draw_and_refine(
     drawings: int,
     threads: int,
     colour: bool,
+    stride: int = 1,
 ) -> Candidates:
     d = model.diameter_m
     R, t = R.copy(), t.copy()
@@ -165,19 +175,13 @@ def draw_and_refine(
 
     def work(first: int, last: int) -> None:
         dense.refine_many(
-            model.shape, R, t, seen, widths, drawings, 2, True, colour and model.textured, first, last
+            model.shape, R, t, seen, widths, drawings, 2, stride, True, colour and model.textured, first, last
         )
         likelihood.evaluate_many(model.shape, R, t, seen, tau, sigma, model.textured, first, last, terms)
 
     in_threads(threads, len(R), work)
-    return Candidates(R, t, total(model, terms), terms)
-
-
-def total(model: PoseModel, terms: Float64[np.ndarray, "n k"]) -> Float64[np.ndarray, " n"]:
-    score = terms[:, 0].copy()
-    if model.textured:
-        score += 0.25 * terms[:, 1] - 0.4 * terms[:, 2]
-    return score
+    mask_pixels = float((seen.mask > 0).sum())
+    return Candidates(R, t, terms[:, 0].copy(), likelihood.evidence(terms, mask_pixels, model.textured), terms)
 
 
 def distinct(

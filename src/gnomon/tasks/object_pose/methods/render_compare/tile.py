@@ -9,29 +9,62 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+WIDE = 5
+"""Rows of triangles wider than this many pixels are cut to the inside first; narrower ones are just tried."""
+
 
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def draw(vertices, faces, R, t, fx, fy, cx, cy, projected, nearness, face):
-    """Fill `nearness` (1 / depth, 0 = nothing) and `face` (-1 = nothing) of one picture.
-
-    `projected` is (V, 3) float32 scratch and holds u, v, 1 / z of every vertex afterwards. Returns the box of
-    touched pixels (x0, y0, x1, y1), inclusive; x1 < x0 when nothing is seen. Both maps must be empty before.
-    """
-    height, width = nearness.shape
+def project(vertices, R, t, pinhole, projected):
+    """Rows of `projected` (3, V) float32: u, v and 1 / z of the (3, V) vertices."""
     f32 = np.float32
     r00, r01, r02 = f32(R[0, 0]), f32(R[0, 1]), f32(R[0, 2])
     r10, r11, r12 = f32(R[1, 0]), f32(R[1, 1]), f32(R[1, 2])
     r20, r21, r22 = f32(R[2, 0]), f32(R[2, 1]), f32(R[2, 2])
     t0, t1, t2 = f32(t[0]), f32(t[1]), f32(t[2])
-    kx, ky, ox, oy = f32(fx), f32(fy), f32(cx), f32(cy)
-    for i in range(vertices.shape[0]):
-        x = vertices[i, 0]
-        y = vertices[i, 1]
-        z = vertices[i, 2]
+    kx, ky, ox, oy = f32(pinhole[0]), f32(pinhole[1]), f32(pinhole[2]), f32(pinhole[3])
+    xs = vertices[0]
+    ys = vertices[1]
+    zs = vertices[2]
+    u = projected[0]
+    v = projected[1]
+    near = projected[2]
+    for i in range(xs.shape[0]):
+        x = xs[i]
+        y = ys[i]
+        z = zs[i]
         w = f32(1.0) / max(r20 * x + r21 * y + r22 * z + t2, f32(1e-3))
-        projected[i, 0] = kx * (r00 * x + r01 * y + r02 * z + t0) * w + ox
-        projected[i, 1] = ky * (r10 * x + r11 * y + r12 * z + t1) * w + oy
-        projected[i, 2] = w
+        u[i] = kx * (r00 * x + r01 * y + r02 * z + t0) * w + ox
+        v[i] = ky * (r10 * x + r11 * y + r12 * z + t1) * w + oy
+        near[i] = w
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _cut(start, step, low, high):
+    """Narrow [low, high] to where start + step * x >= 0 (x counted from 0), give or take a pixel's rounding."""
+    if step > 0.0:
+        low = max(low, -start / step)
+    elif step < 0.0:
+        high = min(high, -start / step)
+    elif start < 0.0:
+        high = low - np.float32(1.0)
+    return low, high
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def draw(shape, R, t, pinhole, projected, nearness, face):
+    """Fill `nearness` (1 / depth, 0 = nothing) and `face` (-1 = nothing) of one picture.
+
+    `pinhole` is (fx, fy, cx, cy). Both maps must be empty before. Returns the box of touched pixels (x0, y0, x1, y1), inclusive; x1 < x0 when
+    nothing is seen.
+    """
+    project(shape.vertices, R, t, pinhole, projected)
+    height, width = nearness.shape
+    f32 = np.float32
+    us = projected[0]
+    vs = projected[1]
+    ws = projected[2]
+    faces = shape.faces
+    cull = shape.closed
     bx0, by0, bx1, by1 = width, height, -1, -1
     right, bottom = f32(width - 1), f32(height - 1)
     zero, one = f32(0.0), f32(1.0)
@@ -39,49 +72,66 @@ def draw(vertices, faces, R, t, fx, fy, cx, cy, projected, nearness, face):
         a = faces[k, 0]
         b = faces[k, 1]
         c = faces[k, 2]
-        ax = projected[a, 0]
-        ay = projected[a, 1]
-        bx = projected[b, 0]
-        by = projected[b, 1]
-        gx = projected[c, 0]
-        gy = projected[c, 1]
-        x0 = int(np.ceil(max(min(ax, min(bx, gx)), zero)))
-        x1 = int(np.floor(min(max(ax, max(bx, gx)), right)))
-        if x0 > x1:
-            continue
-        y0 = int(np.ceil(max(min(ay, min(by, gy)), zero)))
-        y1 = int(np.floor(min(max(ay, max(by, gy)), bottom)))
-        if y0 > y1:
-            continue
+        ax = us[a]
+        ay = vs[a]
+        bx = us[b]
+        by = vs[b]
+        gx = us[c]
+        gy = vs[c]
         e1x = bx - ax
         e1y = by - ay
         e2x = gx - ax
         e2y = gy - ay
         area = e1x * e2y - e1y * e2x
-        if area == zero:
+        # Seen from outside, a triangle of a closed surface turns against the clock, with y down.
+        if area == zero or (cull and area > zero):
+            continue
+        x0 = np.int32(np.ceil(max(min(ax, min(bx, gx)), zero)))
+        x1 = np.int32(np.floor(min(max(ax, max(bx, gx)), right)))
+        y0 = np.int32(np.ceil(max(min(ay, min(by, gy)), zero)))
+        y1 = np.int32(np.floor(min(max(ay, max(by, gy)), bottom)))
+        if x0 > x1 or y0 > y1:
             continue
         inv = one / area
-        wa = projected[a, 2]
+        wa = ws[a]
         bdx = e2y * inv
         bdy = -e2x * inv
         cdx = -e1y * inv
         cdy = e1x * inv
-        db = projected[b, 2] - wa
-        dc = projected[c, 2] - wa
-        wx = bdx * db + cdx * dc
+        db = ws[b] - wa
+        dc = ws[c] - wa
+        wdx = bdx * db + cdx * dc
         px = f32(x0) - ax
+        wide = x1 - x0 >= WIDE
         for y in range(y0, y1 + 1):
             py = f32(y) - ay
             beta = bdx * px + bdy * py
             gamma = cdx * px + cdy * py
+            first = x0
+            last = x1
+            if wide:
+                low = zero
+                high = f32(x1 - x0)
+                low, high = _cut(beta, bdx, low, high)
+                low, high = _cut(gamma, cdx, low, high)
+                low, high = _cut(one - beta - gamma, -bdx - cdx, low, high)
+                if low > high + one:
+                    continue
+                skip = np.int32(max(low, zero))
+                first = x0 + skip
+                last = min(x0 + np.int32(max(high, zero)) + np.int32(1), x1)
+                beta += bdx * f32(skip)
+                gamma += cdx * f32(skip)
             w = wa + beta * db + gamma * dc
-            for x in range(x0, x1 + 1):
-                if beta >= zero and gamma >= zero and beta + gamma <= one and w > nearness[y, x]:
-                    nearness[y, x] = w
-                    face[y, x] = k
+            row_nearness = nearness[y]
+            row_face = face[y]
+            for x in range(first, last + 1):
+                if beta >= zero and gamma >= zero and beta + gamma <= one and w > row_nearness[x]:
+                    row_nearness[x] = w
+                    row_face[x] = k
                 beta += bdx
                 gamma += cdx
-                w += wx
+                w += wdx
         bx0 = min(bx0, x0)
         by0 = min(by0, y0)
         bx1 = max(bx1, x1)
@@ -93,7 +143,6 @@ def draw(vertices, faces, R, t, fx, fy, cx, cy, projected, nearness, face):
 def clear(box, nearness, face):
     """Empty the part of the maps that `draw` touched."""
     x0, y0, x1, y1 = box
-    for y in range(y0, y1 + 1):
-        for x in range(x0, x1 + 1):
-            nearness[y, x] = np.float32(0.0)
-            face[y, x] = -1
+    if x1 >= x0:
+        nearness[y0 : y1 + 1, x0 : x1 + 1] = np.float32(0.0)
+        face[y0 : y1 + 1, x0 : x1 + 1] = -1

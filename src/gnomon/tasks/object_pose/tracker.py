@@ -1,0 +1,201 @@
+"""Follow one object from frame to frame: a mask on the first, none afterwards."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Float64, UInt8
+
+from gnomon.errors import MethodError
+from gnomon.geometry import se3
+from gnomon.geometry.camera import Camera
+from gnomon.tasks.object_pose.estimate import check_sizes, clean_depth, estimate
+from gnomon.tasks.object_pose.methods.render_compare import search
+from gnomon.tasks.object_pose.methods.render_compare.follow import Followed, Spread, follow
+from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
+from gnomon.tasks.object_pose.methods.render_compare.search import Effort
+from gnomon.tasks.object_pose.methods.render_compare.verdict import FOUND, judge, pose_matrix
+from gnomon.tasks.object_pose.pose import PoseEstimate
+
+STARTS = 25
+MORE_STARTS = 80
+
+LEAST_ANGLE, MOST_ANGLE = np.radians(2.5), np.radians(9.0)
+LEAST_SHIFT_M, MOST_SHIFT_M = 0.004, 0.02
+"""Bounds of the spread of starts around the prediction."""
+
+DOUBT = 0.85
+"""A score below this share of the object's usual one makes the tracker look farther around."""
+
+LOST = 0.6
+"""Below this share it does not believe what it found."""
+
+LEAST_SCORE = 0.2
+MEMORY = 0.9
+"""How slowly the usual score follows the scores of tracked frames."""
+
+SEARCH_RADIUS = 0.62
+"""Diameters around the last place in which a lost object is looked for, growing while it stays lost."""
+
+LARGEST_SEARCH_RADIUS = 1.6
+
+
+class Tracker:
+    """The pose of one object through a sequence of RGB-D frames.
+
+        tracker = Tracker(prepare(mesh), camera)
+        first = tracker.start(rgb, depth_m, mask)
+        for rgb, depth_m in frames:
+            pose = tracker.step(rgb, depth_m)
+
+    A step costs about a tenth of an `estimate`. When the object is lost the state says so, and every further step
+    looks for it around its last place; call `start` with a new mask when one is at hand. Not for several threads.
+    """
+
+    def __init__(self, model: PoseModel, camera: Camera, *, threads: int = 1) -> None:
+        self.model = model
+        self.camera = camera
+        self.threads = threads
+        self._rng = np.random.default_rng(0)
+        self._pose: tuple[Float64[np.ndarray, "3 3"], Float64[np.ndarray, " 3"]] | None = None
+        self._turn = np.zeros(3)
+        self._shift = np.zeros(3)
+        self._surprise = np.array([MOST_ANGLE, MOST_SHIFT_M]) / 2
+        self._usual = 0.0
+        self._frames_lost = 0
+
+    def start(
+        self,
+        rgb: UInt8[np.ndarray, "H W 3"],
+        depth_m: Float[np.ndarray, "H W"],
+        mask: Bool[np.ndarray, "H W"],
+    ) -> PoseEstimate:
+        """`estimate` on a frame with a mask; tracking goes on from there. Raises what `estimate` raises."""
+        found = estimate(self.model, rgb, depth_m, mask, self.camera, threads=self.threads)
+        self._begin(found)
+        return found
+
+    def step(self, rgb: UInt8[np.ndarray, "H W 3"], depth_m: Float[np.ndarray, "H W"]) -> PoseEstimate:
+        """The pose in the next frame.
+
+        Raises:
+            InputError: sizes_differ.
+            MethodError: tracker_not_started before the first `start`.
+        """
+        began = time.perf_counter()
+        if self._pose is None:
+            raise MethodError(
+                "the tracker has no pose to start from",
+                code="tracker_not_started",
+                fix="call start(rgb, depth_m, mask) on a frame with a mask first",
+            )
+        check_sizes(rgb, depth_m, None, self.camera)
+        depth = clean_depth(depth_m)
+        followed = self._follow(rgb, depth)
+        if followed is not None and followed.score >= max(LOST * self._usual, LEAST_SCORE):
+            self._accept(followed)
+            return PoseEstimate(
+                T_cam_obj=pose_matrix(self.model, followed.R, followed.t),
+                score=followed.score,
+                state="tracked",
+                ambiguous=False,
+                runner_up=None,
+                seconds=time.perf_counter() - began,
+            )
+        return self._look_around(rgb, depth, followed, began)
+
+    def _begin(self, found: PoseEstimate) -> None:
+        R = found.T_cam_obj[:3, :3]
+        self._pose = R, R @ self.model.centre + found.T_cam_obj[:3, 3]
+        self._turn, self._shift = np.zeros(3), np.zeros(3)
+        self._surprise = np.array([MOST_ANGLE, MOST_SHIFT_M]) / 2
+        self._usual = found.score
+        self._frames_lost = 0
+
+    def _follow(self, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.ndarray, "H W"]) -> Followed | None:
+        assert self._pose is not None
+        R, t = self._pose
+        predicted = se3.so3_exp(self._turn) @ R, t + self._shift
+        angle = float(np.clip(2 * self._surprise[0], LEAST_ANGLE, MOST_ANGLE))
+        shift = float(np.clip(2 * self._surprise[1], LEAST_SHIFT_M, MOST_SHIFT_M))
+        spread = Spread(angle, shift, STARTS)
+        guesses = [predicted, (R, t)]
+        found = follow(self.model, rgb, depth, self.camera, guesses, spread, self._rng, self.threads)
+        if found is not None and found.score >= DOUBT * self._usual and not self._frames_lost:
+            return found
+        wide = Spread(MOST_ANGLE, MOST_SHIFT_M, MORE_STARTS)
+        if found is not None:
+            guesses.append((found.R, found.t))
+        again = follow(self.model, rgb, depth, self.camera, guesses, wide, self._rng, self.threads)
+        if again is None or (found is not None and found.score > again.score):
+            return found
+        return again
+
+    def _accept(self, found: Followed) -> None:
+        """Learn the motion, and how well it was predicted, from a pose that is believed."""
+        assert self._pose is not None
+        R, t = self._pose
+        turn, shift = se3.so3_log(found.R @ R.T), found.t - t
+        off = np.array([np.linalg.norm(turn - self._turn), np.linalg.norm(shift - self._shift)])
+        self._surprise = 0.7 * self._surprise + 0.3 * off
+        self._turn = 0.3 * self._turn + 0.6 * turn
+        self._shift = 0.3 * self._shift + 0.65 * shift
+        self._usual = MEMORY * self._usual + (1 - MEMORY) * found.score
+        self._pose = found.R, found.t
+        self._frames_lost = 0
+
+    def _look_around(
+        self,
+        rgb: UInt8[np.ndarray, "H W 3"],
+        depth: Float32[np.ndarray, "H W"],
+        followed: Followed | None,
+        began: float,
+    ) -> PoseEstimate:
+        """Search anew around the last place, with all that is near enough for a mask."""
+        assert self._pose is not None
+        self._frames_lost += 1
+        mask = self._surroundings(depth)
+        if int(mask.sum()) >= 40:
+            candidates = search.find(
+                self.model, rgb, depth, mask, self.camera, threads=self.threads, effort=Effort(refined=400, drawn=40)
+            )
+            best = judge(self.model, candidates, seconds=time.perf_counter() - began, good="reacquired")
+            if best.score >= max(FOUND, DOUBT * self._usual):
+                usual = self._usual
+                self._begin(best)
+                self._usual = usual
+                return best
+        R, t = self._pose
+        self._turn, self._shift = np.zeros(3), np.zeros(3)
+        guess = (followed.R, followed.t, followed.score) if followed is not None else (R, t, 0.0)
+        return PoseEstimate(
+            T_cam_obj=pose_matrix(self.model, guess[0], guess[1]),
+            score=guess[2],
+            state="lost",
+            ambiguous=False,
+            runner_up=None,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _surroundings(self, depth: Float32[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+        """Measured points within some diameters of the object's last place."""
+        assert self._pose is not None
+        _, t = self._pose
+        radius = min(SEARCH_RADIUS * (1 + 0.15 * (self._frames_lost - 1)), LARGEST_SEARCH_RADIUS) * self.model.diameter_m
+        camera = self.camera
+        mask = np.zeros(depth.shape, bool)
+        if t[2] <= radius:
+            return mask
+        u, v = camera.project(t)
+        reach = radius * camera.fx / (t[2] - radius)
+        x0, x1 = int(max(u - reach, 0)), int(min(u + reach + 1, camera.width))
+        y0, y1 = int(max(v - reach, 0)), int(min(v + reach + 1, camera.height))
+        if x0 >= x1 or y0 >= y1:
+            return mask
+        z = depth[y0:y1, x0:x1]
+        x = (np.arange(x0, x1) - camera.cx)[None] / camera.fx * z
+        y = (np.arange(y0, y1) - camera.cy)[:, None] / camera.fy * z
+        near = (x - t[0]) ** 2 + (y - t[1]) ** 2 + (z - t[2]) ** 2 < radius**2
+        mask[y0:y1, x0:x1] = near & (z > 0)
+        return mask
