@@ -68,14 +68,18 @@ def read_depth(path: Path, *, unit_m: float | None = None, field: str = "depth")
 def check_pixels(width: int, height: int, name: str, field: str) -> None:
     """Refuse a picture by its announced size, before its pixels are decoded. Raises `picture_too_large`."""
     if width * height > MOST_PIXELS or max(width, height) > MAX_SIDE:
-        raise InputError(
-            f"{name} has {width} x {height} pixels",
-            code="picture_too_large",
-            field=field,
-            value=f"{width} x {height}",
-            expected=f"at most {MOST_PIXELS:,} pixels, and {MAX_SIDE:,} along a side",
-            fix="resize the pictures and the camera matrix with them",
-        )
+        raise _too_large(f"{name} has {width} x {height} pixels", f"{width} x {height}", field)
+
+
+def _too_large(message: str, value: str, field: str) -> InputError:
+    return InputError(
+        message,
+        code="picture_too_large",
+        field=field,
+        value=value,
+        expected=f"at most {MOST_PIXELS:,} pixels, and {MAX_SIDE:,} along a side",
+        fix="resize the pictures and the camera matrix with them",
+    )
 
 
 @contextlib.contextmanager
@@ -90,7 +94,10 @@ def opened_picture(path: Path, field: str, code: str) -> Iterator[Any]:
             with Image.open(path) as picture:
                 check_pixels(*picture.size, path.name, field)
                 yield picture
-    except (OSError, ValueError, SyntaxError, EOFError, OverflowError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        # Pillow looks at the size before we can.
+        raise _too_large(f"{path.name} is too large: {error}", path.name, field) from error
+    except (OSError, ValueError, SyntaxError, EOFError, OverflowError) as error:
         raise InputError(
             f"{path.name} cannot be read: {error}",
             code=code,

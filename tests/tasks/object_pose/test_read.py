@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,15 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path: Path, monkeypatch: 
     assert code_of(read_rgb, save(tmp_path / "b.png", np.zeros((H, W, 3), np.uint8))) == "picture_too_large"
 
 
+def test_a_bomb_is_too_large_and_not_damaged(tmp_path: Path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 16, 0, 0, 0, 0))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")))
+    assert code_of(read_depth, tmp_path / "a.png") == "picture_too_large"
+
+
 # Colour and masks
 
 
@@ -143,6 +154,13 @@ def test_any_value_but_zero_is_the_object(tmp_path: Path):
     indexed.putpalette([0, 0, 0] * 256)
     indexed.save(tmp_path / "p.png")
     assert read_mask(tmp_path / "p.png").sum() == 2
+
+
+def test_a_jpeg_mask_is_not_larger_than_the_object(tmp_path: Path):
+    mask = np.zeros((H, W), np.uint8)
+    mask[10:30, 20:40] = 255
+    found = read_mask(save(tmp_path / "a.jpg", mask))
+    np.testing.assert_array_equal(found, mask > 0)
 
 
 def test_of_several_channels_the_first_with_a_value_counts(tmp_path: Path):

@@ -191,6 +191,18 @@ def test_what_is_finished_is_not_done_again(home: Home, scene: dict[str, Any], m
     np.testing.assert_allclose(again.poses("mug"), whole.poses("mug"), atol=1e-9)
 
 
+def test_symmetries_come_from_models_info(home: Home, scene: dict[str, Any], tmp_path: Path):
+    info = tmp_path / "models_info.json"
+    axis = {"axis": [0, 0, 1], "offset": [0, 0, 0]}
+    info.write_text(json.dumps({"3": {"diameter": 187, "symmetries_continuous": [axis]}}))
+    few = {name: scene[name][:1] for name in ("rgb", "depth")}
+    result = submit(home, scene, **few, models_info=str(info), obj_id=[3]).result(timeout_s=LIMIT_S)
+    assert (result.objects[0].symmetries, result.objects[0].obj_id) == ("1 axis", 3)
+    with pytest.raises(InputError) as error:
+        submit(home, scene, **few, models_info=str(info), obj_id=[4]).result(timeout_s=LIMIT_S)
+    assert error.value.code == "symmetries_invalid"
+
+
 def test_an_object_of_a_bop_scene(home: Home, shared_data: Path):
     folder = shared_data / "object_pose" / "gazebo_linemod"
     spec = gnomon.ObjectPose.from_scene(folder, obj_id=[5], im_id=[0], video=False)

@@ -17,6 +17,7 @@ from gnomon.tasks.object_pose.spec import ObjectPose
 NEAREST_MEDIAN_M = 0.05
 """No depth camera measures nearer; a median below it is a unit mixed up."""
 FARTHEST_MEDIAN_M = 20.0
+LEAST_IN_JPEG = 127
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
@@ -39,12 +40,15 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def read_mask(path: Path) -> Bool[np.ndarray, "H W"]:
-    """Where the object is: any value but 0. Of several channels the first that has one counts.
+    """Where the object is: any value but 0, or above 127 in a JPEG. Of several channels the first that has one counts.
 
     Raises InputError `mask_unreadable`, `picture_too_large`.
     """
     with opened_picture(path, "mask", code="mask_unreadable") as picture:
         values = np.array(picture)
+        if picture.format == "JPEG":
+            # Its compression leaves traces of the object all around it.
+            values = values > LEAST_IN_JPEG
     if values.ndim == 2:
         return values != 0
     # An alpha channel says where the picture is opaque, which is everywhere.
