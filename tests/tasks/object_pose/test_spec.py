@@ -121,6 +121,8 @@ def test_frames_are_named_after_their_pictures_unless_these_are_alike(camera_fil
     spec = parse(**TWO | {"rgb": ["1/rgb.png", "2/rgb.png"]}, mesh="cup.ply", mask="m.png")
     _, frames = plan(spec, lambda name: camera_file)
     assert [frame.name for frame in frames] == ["000000", "000001"]
+    _, frames = plan(spec.model_copy(update={"im_id": [3, 8]}), lambda name: camera_file)
+    assert [(frame.name, frame.im_id) for frame in frames] == [("000003", 3), ("000008", 8)]
 
 
 def test_numbers_of_objects_come_from_file_names_where_they_tell_them_apart():

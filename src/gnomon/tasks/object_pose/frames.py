@@ -131,7 +131,7 @@ def plan(spec: ObjectPose, path: Callable[[str], Path]) -> tuple[list[Target], l
         InputError: the camera or detections file cannot be used.
     """
     camera = CameraFile(path(spec.camera))
-    names = _frame_names(spec.rgb)
+    names = _frame_names(spec.rgb, spec.im_id)
     im_ids = spec.im_id or [int(name) if name.isdecimal() and len(name) < 16 else i for i, name in enumerate(names)]
     targets, masks = _detected(spec, path, im_ids) if spec.detections is not None else _masked(spec, path)
     by_frame: dict[int, dict[int, ReadMask]] = {}
@@ -269,9 +269,11 @@ def _name_targets(spec: ObjectPose, pairs: list[tuple[int, int]]) -> list[Target
     return targets
 
 
-def _frame_names(rgb: list[str]) -> list[str]:
-    """The stem of each colour picture, or six digits for all where two are alike."""
+def _frame_names(rgb: list[str], im_ids: list[int] | None) -> list[str]:
+    """The stem of each colour picture; six digits for all where two are alike, or where only `im_id` has numbers."""
     stems = [_clean(PurePosixPath(name).stem) for name in rgb]
+    if im_ids is not None and len(set(im_ids)) == len(im_ids) and not all(stem.isdecimal() for stem in stems):
+        return [f"{im_id:06d}" for im_id in im_ids]
     if len({stem.lower() for stem in stems}) == len(stems):
         return stems
     return [f"{i:06d}" for i in range(len(rgb))]

@@ -254,7 +254,8 @@ class PoseJob:
             median_score=round(statistics.median([entry.score for entry in good] or [0.0]), 4),
             median_seconds=round(statistics.median([entry.seconds for entry in good] or [0.0]), 4),
             lost_frames=tuple(name for name, entry in entries if entry.state == "lost"),
-            warnings=(*(mesh.warnings if mesh else ()), *(facts.warnings if facts else ())),
+            # A method may repeat what the reader said.
+            warnings=tuple(dict.fromkeys([*(mesh.warnings if mesh else ()), *(facts.warnings if facts else ())])),
             error=self._object_error(target, [entry for _, entry in entries]),
         )
 

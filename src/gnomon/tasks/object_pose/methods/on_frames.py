@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from gnomon.errors import GnomonError, InputError, MethodError
 from gnomon.geometry.camera import Camera
+from gnomon.geometry.kernel_cache import is_cold
 from gnomon.geometry.symmetry import Symmetries
 from gnomon.tasks.object_pose.estimate import estimate
 from gnomon.tasks.object_pose.frames import Frame, LoadedFrame, Target
+from gnomon.tasks.object_pose.methods import render_compare
 from gnomon.tasks.object_pose.methods.session import Answer, ModelFacts, PoseObject, Setup
 from gnomon.tasks.object_pose.pose import PoseEstimate
 from gnomon.tasks.object_pose.prepare import PoseModel, prepare
@@ -23,6 +26,8 @@ def estimate_poses(
     objects: Sequence[PoseObject], targets: Sequence[Target], frames: Sequence[Frame], setup: Setup
 ) -> Iterator[ModelFacts | Answer]:
     """The facts of each object, then poses frame by frame."""
+    if is_cold(Path(render_compare.__file__).parent):
+        setup.message("compiling the kernels; this happens once and takes about 40 s of CPU")
     models: dict[int, PoseModel] = {}
     for item in objects:
         try:
