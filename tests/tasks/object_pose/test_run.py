@@ -96,6 +96,33 @@ def test_a_bad_mesh_and_a_bad_mask_fail_alone(home: Home, scene: dict[str, Any],
     assert "mask_empty" in (job.results / "report.html").read_text()
 
 
+def test_several_objects_are_followed_at_once(home: Home, scene: dict[str, Any], truth: np.ndarray):
+    result = submit(home, scene, mask=[scene["mask"][0]] * 2, mask_frame=[0, 0], video=False).result(timeout_s=LIMIT_S)
+    assert [(item.name, item.instance, item.found) for item in result.objects] == [("mug-1", 0, 4), ("mug-2", 1, 4)]
+    for name in ("mug-1", "mug-2"):
+        assert_near(result.poses(name)[3], truth[3])
+    assert not (result.root / "ob_in_cam").exists() and len(list((result.root / "poses" / "mug-2").iterdir())) == 4
+
+
+def test_an_object_that_begins_later_has_no_poses_before(home: Home, scene: dict[str, Any], truth: np.ndarray):
+    changes = {"mask": [masks(scene)[2]], "mask_frame": [2], "overlay": False, "video": False}
+    result = submit(home, scene, **changes).result(timeout_s=LIMIT_S)
+    assert [len(frame.objects) for frame in result.frames] == [0, 0, 1, 1]
+    assert np.isnan(result.poses("mug")[:2]).all()
+    assert_near(result.poses("mug")[3], truth[3])
+
+
+def test_a_sequence_has_one_camera(home: Home, scene: dict[str, Any]):
+    for name in ("rgb", "depth"):
+        with Image.open(scene[name][1]) as picture:
+            smaller = picture.crop((0, 0, 470, 360))
+        smaller.save(scene[name][1])
+    result = submit(home, scene).result(timeout_s=LIMIT_S)
+    error = result.frames[1].objects[0].error
+    assert error is not None and error["code"] == "camera_changes"
+    assert [frame.objects[0].found for frame in result.frames] == [True, False, True, True]
+
+
 def test_a_frame_that_cannot_be_read_does_not_end_the_sequence(home: Home, scene: dict[str, Any], truth: np.ndarray):
     depth = Path(scene["depth"][1])
     depth.write_bytes(depth.read_bytes()[:5000])
