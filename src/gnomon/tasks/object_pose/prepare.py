@@ -17,7 +17,6 @@ from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.symmetry import Axis, Symmetries
 from gnomon.tasks.object_pose.methods.render_compare import model as build_model
 from gnomon.tasks.object_pose.methods.render_compare.model import PointModel, PoseModel, Shape
-from gnomon.tasks.object_pose.methods.render_compare.symmetry_search import find_symmetries
 
 __all__ = ["PoseModel", "prepare"]
 
@@ -53,8 +52,7 @@ def prepare(
         known = _read(entry)
         if known is not None:
             return known
-    found = find_symmetries(mesh) if symmetries == "auto" else symmetries
-    model = build_model.build(mesh, found)
+    model = build_model.build(mesh, None if isinstance(symmetries, str) else symmetries)
     if entry is not None:
         _write(entry, model)
     return model

@@ -13,10 +13,11 @@ from gnomon.geometry import se3
 from gnomon.geometry.camera import Camera
 from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.orientation import outward_flips
-from gnomon.geometry.symmetry import Symmetries
+from gnomon.geometry.symmetry import Axis, Symmetries
 from gnomon.geometry.view import View, ViewMesh, draw_view, prepare_view
 from gnomon.geometry.weld import weld
 from gnomon.tasks.object_pose.methods.render_compare.observation import LUMA
+from gnomon.tasks.object_pose.methods.render_compare.symmetry_search import find_symmetries
 
 N_VIEWS = 162
 N_POINTS = 256
@@ -88,8 +89,8 @@ class PoseModel:
     warnings: tuple[str, ...] = ()
 
 
-def build(mesh: Mesh, symmetries: Symmetries) -> PoseModel:
-    """Prepare a mesh in metres."""
+def build(mesh: Mesh, symmetries: Symmetries | None) -> PoseModel:
+    """Prepare a mesh in metres. With None its symmetries are looked for."""
     used = mesh.vertices[np.unique(mesh.faces)]
     centre = (used.min(axis=0) + used.max(axis=0)) / 2
     mesh = _moved(mesh, -centre)
@@ -102,6 +103,9 @@ def build(mesh: Mesh, symmetries: Symmetries) -> PoseModel:
     points = _points(views, T_views, camera)
     vertices, faces, warnings = simplify(mesh, drawn, diameter_m)
     colours, low, cells = _colours(drawn, diameter_m, mesh) if textured else (_NO_COLOURS, np.zeros(3), 0.0)
+    if symmetries is None:
+        about_centre = find_symmetries(*_surface_samples(views, T_views, camera, textured), diameter_m)
+        symmetries = _shifted(about_centre, centre)
     transforms = symmetries.transforms(max_step=2 * np.pi * 0.5 / 36)
     to_centre = se3.se3(np.eye(3), -centre)
     about = to_centre @ transforms @ se3.inverse(to_centre)
@@ -117,6 +121,31 @@ def build(mesh: Mesh, symmetries: Symmetries) -> PoseModel:
         marks=_marks(vertices.astype(np.float64)),
         warnings=(*mesh.warnings, *warnings),
     )
+
+
+def _surface_samples(
+    views: list[View], T_views: Float64[np.ndarray, "V 4 4"], camera: Camera, textured: bool
+) -> tuple[Float64[np.ndarray, "N 3"], Float64[np.ndarray, "N 3"], Float64[np.ndarray, "N 3"] | None]:
+    """Points, normals and, if they count, colours of all that is seen in the views not too obliquely."""
+    points, normals, colours = [], [], []
+    for view, T in zip(views, T_views, strict=True):
+        seen, xyz = _visible(view, T, camera)
+        normal_cam = view.normal_cam[seen]
+        frontal = np.abs(normal_cam[:, 2]) > 0.4
+        points.append(xyz[frontal])
+        normals.append(normal_cam[frontal].astype(np.float64) @ T[:3, :3])
+        if textured and view.rgb is not None:
+            colours.append(view.rgb[seen][frontal] / 255)
+    rgb = np.concatenate(colours) if textured else None
+    return np.concatenate(points), np.concatenate(normals), rgb
+
+
+def _shifted(symmetries: Symmetries, shift_m: Float64[np.ndarray, " 3"]) -> Symmetries:
+    """The same symmetries in a frame in which the object lies `shift_m` farther from the origin."""
+    away = se3.se3(np.eye(3), shift_m)
+    discrete = away @ symmetries.discrete @ se3.inverse(away)
+    axes = tuple(Axis(axis.direction, axis.offset_m + shift_m) for axis in symmetries.continuous)
+    return Symmetries(discrete, axes)
 
 
 _NO_COLOURS = np.zeros((1, 1, 1, 3), np.uint8)
