@@ -14,6 +14,12 @@ from gnomon.geometry.camera import Camera
 from gnomon.tasks.object_pose.methods.render_compare import dense, likelihood, points
 from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
 from gnomon.tasks.object_pose.methods.render_compare.observation import Observation, crop_around, observe
+from gnomon.tasks.object_pose.methods.render_compare.revision import revised_mask
+
+
+DOUBTFUL_EVIDENCE = 0.55
+DISPUTED = 0.35
+"""Share of the mask's pixels that pose and mask may see differently before the mask is questioned."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +74,28 @@ def find(
     effort: Effort,
     trace: dict | None = None,
 ) -> Candidates:
+    """The last candidates, best first; `mask` is questioned where nothing explains it well."""
+    first, fine = _search(model, rgb, depth_m, mask, camera, threads, effort, trace)
+    if not _is_doubtful(first, fine):
+        return first
+    other = revised_mask(mask, depth_m, camera, model.diameter_m)
+    if other is None:
+        return first
+    second, _ = _search(model, rgb, depth_m, other, camera, threads, effort, None)
+    return _judged_together(model, rgb, depth_m, mask, camera, (first, second), other, threads, effort)
+
+
+def _search(
+    model: PoseModel,
+    rgb: UInt8[np.ndarray, "H W 3"],
+    depth_m: np.ndarray,
+    mask: Bool[np.ndarray, "H W"],
+    camera: Camera,
+    threads: int,
+    effort: Effort,
+    trace: dict | None,
+) -> tuple[Candidates, Observation]:
+    """All steps with one mask: the last candidates, best first, and what they were compared with."""
     crop = crop_around(mask, depth_m, camera, model.diameter_m, effort.size)
     seen = observe(rgb, depth_m, mask, camera, crop, use_colour=model.textured)
     R, t, views = coarse(model, seen, threads, effort)
@@ -86,7 +114,36 @@ def find(
     )  # fmt: skip
     if trace is not None:
         trace.update(seen=seen, fine=fine, refined=(R, t, scores), drawn=drawn, crop=crop)
-    return last.take(np.argsort(-last.evidence))
+    return last.take(np.argsort(-last.evidence)), fine
+
+
+def _is_doubtful(found: Candidates, seen: Observation) -> bool:
+    """Whether the mask and the best pose disagree so much that the mask may be to blame."""
+    term = dict(zip(likelihood.TERMS, found.terms[0], strict=True))
+    mask_pixels = float((seen.mask > 0).sum())
+    disputed = term["agree_out"] + term["through_out"] + term["unexplained"]
+    return bool(found.evidence[0] < DOUBTFUL_EVIDENCE or disputed > DISPUTED * mask_pixels)
+
+
+def _judged_together(
+    model: PoseModel,
+    rgb: UInt8[np.ndarray, "H W 3"],
+    depth_m: np.ndarray,
+    mask: Bool[np.ndarray, "H W"],
+    camera: Camera,
+    found: tuple[Candidates, Candidates],
+    other: Bool[np.ndarray, "H W"],
+    threads: int,
+    effort: Effort,
+) -> Candidates:
+    """Candidates of two masks, compared in one window that holds both, by how they explain the given one."""
+    crop = crop_around(mask | other, depth_m, camera, model.diameter_m, effort.last_size)
+    seen = observe(rgb, depth_m, mask, camera, crop, use_colour=model.textured)
+    R = np.concatenate([part.R for part in found])
+    t = np.concatenate([part.t for part in found])
+    every = draw_and_refine(model, seen, R, t, taus=(0.03, 0.015), drawings=0, threads=threads, colour=False)
+    order = np.argsort(-every.evidence)
+    return every.take(distinct(model, every.R, every.t, order, effort.last, 0.03))
 
 
 def coarse(
