@@ -40,131 +40,142 @@ turn a handle away from an occluder.
 """
 
 
+(
+    SCORE, NCC, CHROMA, AGREE, THROUGH_IN, THROUGH_OUT, NEARER_IN, HIDDEN, UNKNOWN_IN,
+    UNKNOWN_OUT, UNEXPLAINED, MISFIT, SLANT, OUTSIDE, DRAWN, AGREE_OUT,
+) = range(N_TERMS)  # fmt: skip
+
+INNER, BORDER = 1.0, 0.3
+"""What an unexplained mask pixel counts, well inside the mask and at its border."""
+
+MOST_MISFIT = 9.0
+FEWEST_PAIRS = 20
+
+OUTSIDE_GAIN = 0.3
+"""What an agreeing pixel counts for the score outside the mask."""
+
+
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def evaluate(shape, R, t, seen, tau, sigma, use_colour, scratch, out):
-    """Draw one pose and compare.
+    """Draw one pose and count what kinds of pixel there are.
 
     Args:
         tau: metres at which a depth difference counts as none of the object's.
         sigma: metres, the sensor's noise at this distance.
-        out: N_TERMS numbers, see the names in `search`.
+        out: N_TERMS numbers, named in TERMS. _in and _out: inside and outside the mask. agree: depth as drawn;
+            through: something farther was seen; nearer, hidden: something nearer; unknown: no depth; unexplained:
+            mask pixels that are not drawn; misfit, slant: squared depth difference over its variance, and one minus
+            the cosine between normals, summed over agreeing pixels; score: see `_score`.
     """
     nearness = scratch.nearness
     face = scratch.face
-    turned = scratch.face_normals
     size = seen.mask.shape[0]
-    fx, fy, cx, cy = seen.fx, seen.fy, seen.cx, seen.cy
-    box = tile.draw(shape, R, t, (fx, fy, cx, cy), scratch.projected, nearness, face)
-    turn_columns(shape.normals, R, turned, 0, shape.normals.shape[1])
-    gain = agree = agree_out = unexplained = 0.0
-    through_in = through_out = nearer_in = hidden = unknown_in = unknown_out = 0.0
-    drawn = misfit = slant = outside = 0.0
-    m1 = m2 = o1 = o2 = mo = pairs = chroma = 0.0
-    inv_tau = 1.0 / tau
+    pinhole = (seen.fx, seen.fy, seen.cx, seen.cy)
+    box = tile.draw(shape, R, t, pinhole, scratch.projected, nearness, face)
+    turn_columns(shape.normals, R, scratch.face_normals, 0, shape.normals.shape[1])
+    # Sums stay in registers here; in an array each would wait for the one before.
+    agree_in = agree_out = through_in = through_out = nearer_in = hidden = unknown_in = unknown_out = 0
+    unexplained_inner = unexplained_border = 0
+    gains = misfits = slants = outside = 0.0
     for y in range(size):
         for x in range(size):
-            k = face[y, x]
             inside = seen.mask[y, x]
-            if k < 0:
-                if inside == 2:
-                    unexplained += 1.0
-                elif inside == 1:
-                    unexplained += 0.3
+            if face[y, x] < 0:
+                unexplained_inner += inside == 2
+                unexplained_border += inside == 1
                 continue
             if seen.inside_picture[y, x] == 0:
                 continue
-            drawn += 1.0
             d = seen.surface[y, x, 0]
-            if d <= 0.0:
-                if inside > 0:
-                    unknown_in += 1.0
-                else:
-                    unknown_out += 1.0
-                continue
             z = 1.0 / nearness[y, x]
-            e = (d - z) * inv_tau
-            if e >= 1.0:
-                if inside > 0:
-                    through_in += 1.0
-                else:
-                    through_out += 1.0
-                continue
-            if e <= -1.0:
-                if inside > 0:
-                    nearer_in += 1.0
-                else:
-                    hidden += 1.0
-                continue
-            rx = (x - cx) / fx
-            ry = (y - cy) / fy
-            nx = turned[0, k]
-            ny = turned[1, k]
-            nz = turned[2, k]
-            along = nx * rx + ny * ry + nz
-            # Half a pixel aside on a slanted surface changes the depth by as much as noise does.
-            slope = np.sqrt(max(1.0 - nz * nz, 0.0)) / max(abs(along), 0.15)
-            g = (d - z) * (d - z) / (sigma * sigma + (0.5 * z / fx * slope) ** 2)
-            misfit += min(g, 9.0)
-            w = 1.0 - e * e
-            sz = seen.surface[y, x, 3]
-            if sz != 0.0:
-                dot = seen.surface[y, x, 1] * nx + seen.surface[y, x, 2] * ny + sz * nz
-                if along > 0.0:
-                    dot = -dot
-                dot = max(0.0, dot)
-                slant += 1.0 - dot
-                w *= 0.3 + 0.7 * dot
-            if inside > 0:
-                agree += 1.0
+            if d <= 0.0:
+                unknown_in += inside > 0
+                unknown_out += inside == 0
+            elif d - z >= tau:
+                through_in += inside > 0
+                through_out += inside == 0
+            elif z - d >= tau:
+                nearer_in += inside > 0
+                hidden += inside == 0
             else:
-                agree_out += 1.0
-                w *= 0.3
-                outside += min(seen.mask_distance[y, x], 4.0) * 0.25
-            gain += w
-            if use_colour and inside > 0:
-                i, j, l = colour_at(shape, R, t, rx * z, ry * z, z)  # noqa: E741
-                c = shape.colours[i, j, l]
-                cr = c[0] / 255.0
-                cg = c[1] / 255.0
-                cb = c[2] / 255.0
-                pr = seen.rgb[y, x, 0]
-                pg = seen.rgb[y, x, 1]
-                pb = seen.rgb[y, x, 2]
-                lm = 0.299 * cr + 0.587 * cg + 0.114 * cb
-                lo = 0.299 * pr + 0.587 * pg + 0.114 * pb
-                m1 += lm
-                m2 += lm * lm
-                o1 += lo
-                o2 += lo * lo
-                mo += lm * lo
-                pairs += 1.0
-                sm = cr + cg + cb + 0.1
-                so = pr + pg + pb + 0.1
-                chroma += abs(cr / sm - pr / so) + abs(cg / sm - pg / so)
+                gain, misfit, slant = _agreement(seen, scratch.face_normals, face[y, x], x, y, d, z, tau, sigma)
+                misfits += misfit
+                slants += slant
+                agree_in += inside > 0
+                agree_out += inside == 0
+                gains += gain if inside > 0 else OUTSIDE_GAIN * gain
+                outside += min(seen.mask_distance[y, x], 4.0) * 0.25 if inside == 0 else 0.0
+    out[NCC], out[CHROMA] = _colour(shape, R, t, seen, box, tau, scratch) if use_colour else (0.0, 0.0)
     tile.clear(box, nearness, face)
-    bad = through_in + through_out + 0.7 * nearer_in + 0.25 * unknown_out
-    total = agree + agree_out + bad + unexplained + 0.15 * hidden + 0.3 * unknown_in
-    out[0] = (gain + 0.25 * unknown_in) / (total + 1e-9)
-    out[1] = 0.0
-    out[2] = 0.0
-    if pairs > 20.0:
-        vm = m2 / pairs - (m1 / pairs) ** 2
-        vo = o2 / pairs - (o1 / pairs) ** 2
-        out[1] = (mo / pairs - m1 / pairs * o1 / pairs) / np.sqrt((vm + 4e-4) * (vo + 4e-4))
-        out[2] = chroma / pairs
-    out[3] = agree
-    out[4] = through_in
-    out[5] = through_out
-    out[6] = nearer_in
-    out[7] = hidden
-    out[8] = unknown_in
-    out[9] = unknown_out
-    out[10] = unexplained
-    out[11] = misfit
-    out[12] = slant
-    out[13] = outside
-    out[14] = drawn
-    out[15] = agree_out
+    out[AGREE], out[AGREE_OUT] = agree_in, agree_out
+    out[THROUGH_IN], out[THROUGH_OUT] = through_in, through_out
+    out[NEARER_IN], out[HIDDEN] = nearer_in, hidden
+    out[UNKNOWN_IN], out[UNKNOWN_OUT] = unknown_in, unknown_out
+    out[UNEXPLAINED] = INNER * unexplained_inner + BORDER * unexplained_border
+    out[MISFIT], out[SLANT], out[OUTSIDE] = misfits, slants, outside
+    out[DRAWN] = agree_in + agree_out + through_in + through_out + nearer_in + hidden + unknown_in + unknown_out
+    out[SCORE] = _score(out, gains)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _agreement(seen, face_normals, k, x, y, d, z, tau, sigma):
+    """How well an agreeing pixel agrees: its gain, misfit and slant."""
+    nx = face_normals[0, k]
+    ny = face_normals[1, k]
+    nz = face_normals[2, k]
+    along = nx * (x - seen.cx) / seen.fx + ny * (y - seen.cy) / seen.fy + nz
+    # Half a pixel aside on a slanted surface changes the depth by as much as noise does.
+    slope = np.sqrt(max(1.0 - nz * nz, 0.0)) / max(abs(along), 0.15)
+    e = d - z
+    misfit = min(e * e / (sigma * sigma + (0.5 * z / seen.fx * slope) ** 2), MOST_MISFIT)
+    gain = 1.0 - (e / tau) ** 2
+    sz = seen.surface[y, x, 3]
+    if sz == 0.0:
+        return gain, misfit, 0.0
+    dot = seen.surface[y, x, 1] * nx + seen.surface[y, x, 2] * ny + sz * nz
+    dot = max(0.0, -dot if along > 0.0 else dot)
+    return gain * (0.3 + 0.7 * dot), misfit, 1.0 - dot
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _colour(shape, R, t, seen, box, tau, scratch):
+    """Correlation of brightness, and mean difference in chromaticity, over the mask's agreeing pixels."""
+    m1 = m2 = p1 = p2 = mp = chroma = 0.0
+    n = 0
+    for y in range(box[1], box[3] + 1):
+        for x in range(box[0], box[2] + 1):
+            if scratch.face[y, x] < 0 or seen.mask[y, x] == 0:
+                continue
+            z = 1.0 / scratch.nearness[y, x]
+            if seen.surface[y, x, 0] <= 0.0 or abs(seen.surface[y, x, 0] - z) >= tau:
+                continue
+            i, j, l = colour_at(shape, R, t, (x - seen.cx) / seen.fx * z, (y - seen.cy) / seen.fy * z, z)  # noqa: E741
+            cell = shape.colours[i, j, l]
+            mr, mg, mb = cell[0] / 255.0, cell[1] / 255.0, cell[2] / 255.0
+            pr, pg, pb = seen.rgb[y, x, 0], seen.rgb[y, x, 1], seen.rgb[y, x, 2]
+            model = 0.299 * mr + 0.587 * mg + 0.114 * mb
+            picture = 0.299 * pr + 0.587 * pg + 0.114 * pb
+            m1 += model
+            m2 += model * model
+            p1 += picture
+            p2 += picture * picture
+            mp += model * picture
+            n += 1
+            model_sum = mr + mg + mb + 0.1
+            picture_sum = pr + pg + pb + 0.1
+            chroma += abs(mr / model_sum - pr / picture_sum) + abs(mg / model_sum - pg / picture_sum)
+    if n <= FEWEST_PAIRS:
+        return 0.0, 0.0
+    variance = (m2 / n - (m1 / n) ** 2 + 4e-4) * (p2 / n - (p1 / n) ** 2 + 4e-4)
+    return (mp / n - m1 / n * p1 / n) / np.sqrt(variance), chroma / n
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def _score(out, gains):
+    """The share of the visible surface and of the mask that agree, 0 to 1."""
+    bad = out[THROUGH_IN] + out[THROUGH_OUT] + 0.7 * out[NEARER_IN] + 0.25 * out[UNKNOWN_OUT]
+    total = out[AGREE] + out[AGREE_OUT] + bad + out[UNEXPLAINED] + 0.15 * out[HIDDEN] + 0.3 * out[UNKNOWN_IN]
+    return (gains + 0.25 * out[UNKNOWN_IN]) / (total + 1e-9)
 
 
 def evidence(

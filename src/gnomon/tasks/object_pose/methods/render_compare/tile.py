@@ -50,6 +50,32 @@ def _cut(start, step, low, high):
     return low, high
 
 
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _span(beta, gamma, beta_step, gamma_step, x0, x1):
+    """The part of [x0, x1] that may lie inside; empty if first > last. beta and gamma are those at x0."""
+    low = np.float32(0.0)
+    high = np.float32(x1 - x0)
+    low, high = _cut(beta, beta_step, low, high)
+    low, high = _cut(gamma, gamma_step, low, high)
+    low, high = _cut(np.float32(1.0) - beta - gamma, -beta_step - gamma_step, low, high)
+    if low > high + np.float32(1.0):
+        return x0, np.int32(x0 - 1)
+    skip = np.int32(max(low, np.float32(0.0)))
+    return np.int32(x0 + skip), np.int32(min(x0 + np.int32(max(high, np.float32(0.0))) + np.int32(1), x1))
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy", inline="always")
+def _draw_row(nearness, face, first, last, beta, gamma, beta_step, gamma_step, w, w_step, k):
+    zero, one = np.float32(0.0), np.float32(1.0)
+    for x in range(first, last + 1):
+        if beta >= zero and gamma >= zero and beta + gamma <= one and w > nearness[x]:
+            nearness[x] = w
+            face[x] = k
+        beta += beta_step
+        gamma += gamma_step
+        w += w_step
+
+
 @numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
 def draw(shape, R, t, pinhole, projected, nearness, face):
     """Fill `nearness` (1 / depth, 0 = nothing) and `face` (-1 = nothing) of one picture.
@@ -107,31 +133,12 @@ def draw(shape, R, t, pinhole, projected, nearness, face):
             py = f32(y) - ay
             beta = bdx * px + bdy * py
             gamma = cdx * px + cdy * py
-            first = x0
-            last = x1
+            first, last = x0, x1
             if wide:
-                low = zero
-                high = f32(x1 - x0)
-                low, high = _cut(beta, bdx, low, high)
-                low, high = _cut(gamma, cdx, low, high)
-                low, high = _cut(one - beta - gamma, -bdx - cdx, low, high)
-                if low > high + one:
-                    continue
-                skip = np.int32(max(low, zero))
-                first = x0 + skip
-                last = min(x0 + np.int32(max(high, zero)) + np.int32(1), x1)
-                beta += bdx * f32(skip)
-                gamma += cdx * f32(skip)
-            w = wa + beta * db + gamma * dc
-            row_nearness = nearness[y]
-            row_face = face[y]
-            for x in range(first, last + 1):
-                if beta >= zero and gamma >= zero and beta + gamma <= one and w > row_nearness[x]:
-                    row_nearness[x] = w
-                    row_face[x] = k
-                beta += bdx
-                gamma += cdx
-                w += wdx
+                first, last = _span(beta, gamma, bdx, cdx, x0, x1)
+                beta += bdx * f32(first - x0)
+                gamma += cdx * f32(first - x0)
+            _draw_row(nearness[y], face[y], first, last, beta, gamma, bdx, cdx, wa + beta * db + gamma * dc, wdx, k)
         bx0 = min(bx0, x0)
         by0 = min(by0, y0)
         bx1 = max(bx1, x1)
