@@ -182,7 +182,9 @@ class Tracker:
         """Measured points within some diameters of the object's last place."""
         assert self._pose is not None
         _, t = self._pose
-        radius = min(SEARCH_RADIUS * (1 + 0.15 * (self._frames_lost - 1)), LARGEST_SEARCH_RADIUS) * self.model.diameter_m
+        radius = (
+            min(SEARCH_RADIUS * (1 + 0.15 * (self._frames_lost - 1)), LARGEST_SEARCH_RADIUS) * self.model.diameter_m
+        )
         camera = self.camera
         mask = np.zeros(depth.shape, bool)
         if t[2] <= radius:

@@ -172,9 +172,7 @@ def _starts(
     return np.ascontiguousarray(R), np.ascontiguousarray(t)
 
 
-def nearest_views(
-    model: PoseModel, R: Float[np.ndarray, "n 3 3"], t: Float[np.ndarray, "n 3"]
-) -> np.ndarray:
+def nearest_views(model: PoseModel, R: Float[np.ndarray, "n 3 3"], t: Float[np.ndarray, "n 3"]) -> np.ndarray:
     """For each pose the template seen from the most similar direction."""
     toward = np.einsum("nij,ni->nj", R, t / np.linalg.norm(t, axis=-1, keepdims=True))
     return np.argmax(toward @ model.points.R_cam_obj[:, 2].T, axis=-1).astype(np.int64)

@@ -178,9 +178,7 @@ def _score(out, gains):
     return (gains + 0.25 * out[UNKNOWN_IN]) / (total + 1e-9)
 
 
-def evidence(
-    terms: Float64[np.ndarray, "n k"], mask_pixels: float, use_colour: bool
-) -> Float64[np.ndarray, " n"]:
+def evidence(terms: Float64[np.ndarray, "n k"], mask_pixels: float, use_colour: bool) -> Float64[np.ndarray, " n"]:
     """How strongly the picture speaks for each pose; about 1 for a perfect one, comparable within a picture."""
     total = np.zeros(len(terms))
     for name, weight in WEIGHTS.items():

@@ -265,7 +265,7 @@ def simplify(
     best: tuple[float, np.ndarray, np.ndarray] | None = None
     target = TRIANGLES
     while target < min(len(faces), MOST_TRIANGLES):
-        fewer_v, fewer_f = fast_simplification.simplify(vertices, faces, target_count=target)
+        fewer_v, fewer_f = fast_simplification.simplify(vertices.astype(np.float64), faces, target_count=target)[:2]
         bad = _share_wrong(fewer_v, fewer_f, T_views, camera, reference, diameter_m) if len(fewer_f) else 1.0
         if best is None or bad < best[0]:
             best = bad, np.ascontiguousarray(fewer_v, np.float32), np.ascontiguousarray(fewer_f, np.int32)

@@ -182,8 +182,10 @@ def _colour(
     right, bottom = min(math.ceil(crop.centre_u + half), width), min(math.ceil(crop.centre_v + half), height)
     window = rgb[top:bottom, left:right]
     if window.size == 0:
-        return np.zeros((size, size), np.float32), np.zeros((size, size, 2), np.float32), np.zeros(
-            (size, size, 3), np.float32
+        return (
+            np.zeros((size, size), np.float32),
+            np.zeros((size, size, 2), np.float32),
+            np.zeros((size, size, 3), np.float32),
         )
     if crop.scale < 1:
         window = cv2.GaussianBlur(window, (0, 0), 0.5 / crop.scale)

@@ -281,6 +281,4 @@ def refine_many(model, square, views, Rs, ts, seen, taus, steps, tau_score, use_
         normals = model.normals[view]
         _refine(points, normals, square, Rs[i], ts[i], seen, taus[0], taus[1], steps[0], scratch, count // 2)
         _refine(points, normals, square, Rs[i], ts[i], seen, taus[1], taus[2], steps[1], scratch, count)
-        scores[i] = _score(
-            points, normals, model.luma[view], Rs[i], ts[i], seen, tau_score, use_luma, scratch, count
-        )
+        scores[i] = _score(points, normals, model.luma[view], Rs[i], ts[i], seen, tau_score, use_luma, scratch, count)

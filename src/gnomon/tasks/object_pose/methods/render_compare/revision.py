@@ -65,9 +65,7 @@ def _middle(
     return camera.unproject(np.array([np.median(u), np.median(v)]), np.array(z))
 
 
-def _box(
-    middle: Float64[np.ndarray, " 3"], camera: Camera, radius_m: float
-) -> tuple[int, int, int, int] | None:
+def _box(middle: Float64[np.ndarray, " 3"], camera: Camera, radius_m: float) -> tuple[int, int, int, int] | None:
     u, v = camera.project(middle)
     reach = radius_m * camera.fx / middle[2]
     x0, x1 = int(max(u - reach, 0)), int(min(u + reach + 1, camera.width))

@@ -16,7 +16,6 @@ from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
 from gnomon.tasks.object_pose.methods.render_compare.observation import Observation, crop_around, observe
 from gnomon.tasks.object_pose.methods.render_compare.revision import revised_mask
 
-
 DOUBTFUL_EVIDENCE = 0.55
 DISPUTED = 0.35
 """Share of the mask's pixels that pose and mask may see differently before the mask is questioned."""
@@ -49,7 +48,9 @@ class Candidates:
     terms: Float64[np.ndarray, "n k"]
 
     def take(self, order: Int64[np.ndarray, " m"]) -> Candidates:
-        return Candidates(self.R[order].copy(), self.t[order].copy(), self.score[order], self.evidence[order], self.terms[order])
+        return Candidates(
+            self.R[order].copy(), self.t[order].copy(), self.score[order], self.evidence[order], self.terms[order]
+        )
 
 
 def in_threads(threads: int, count: int, work: Callable[[int, int], None]) -> None:
@@ -105,9 +106,7 @@ def _search(
         model, seen, R[kept], t[kept], taus=(0.08, 0.03), drawings=3, threads=threads, colour=False, stride=2
     )
     best = distinct(model, drawn.R, drawn.t, np.argsort(-drawn.evidence), effort.last, 0.06)
-    fine = observe(
-        rgb, depth_m, mask, camera, crop._replace(size=effort.last_size), use_colour=model.textured
-    )
+    fine = observe(rgb, depth_m, mask, camera, crop._replace(size=effort.last_size), use_colour=model.textured)
     last = draw_and_refine(
         model, fine, drawn.R[best], drawn.t[best], taus=(0.05, 0.015), drawings=effort.last_drawings, threads=threads,
         colour=True,
@@ -202,10 +201,11 @@ def refine_points(
     scores = np.empty(len(R))
 
     def work(first: int, last: int) -> None:
+        taus = (0.15 * d, 0.06 * d, 0.03 * d)
+        square, tau_score = model.shape.mean_square_radius, max(0.06 * d, 0.006)
         points.refine_many(
-            model.points, model.shape.mean_square_radius, views, R, t, seen, (0.15 * d, 0.06 * d, 0.03 * d), (5, 5), max(0.06 * d, 0.006),
-            model.textured, first, last, scores,
-        )  # fmt: skip
+            model.points, square, views, R, t, seen, taus, (5, 5), tau_score, model.textured, first, last, scores
+        )
 
     in_threads(threads, len(R), work)
     return R, t, scores
@@ -253,9 +253,7 @@ def distinct(
 
     Two poses are the same when no mark moves by more than `apart` diameters between them.
     """
-    return _distinct(
-        R, t, order, count, apart * model.diameter_m, model.marks, model.symmetry_R, model.symmetry_t
-    )
+    return _distinct(R, t, order, count, apart * model.diameter_m, model.marks, model.symmetry_R, model.symmetry_t)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -289,9 +287,24 @@ def _distinct(R, t, order, count, apart, marks, symmetry_R, symmetry_t):
             continue
         for s in range(symmetry_R.shape[0]):
             for k in range(marks.shape[0]):
-                x = symmetry_R[s, 0, 0] * marks[k, 0] + symmetry_R[s, 0, 1] * marks[k, 1] + symmetry_R[s, 0, 2] * marks[k, 2] + symmetry_t[s, 0]
-                y = symmetry_R[s, 1, 0] * marks[k, 0] + symmetry_R[s, 1, 1] * marks[k, 1] + symmetry_R[s, 1, 2] * marks[k, 2] + symmetry_t[s, 1]
-                z = symmetry_R[s, 2, 0] * marks[k, 0] + symmetry_R[s, 2, 1] * marks[k, 1] + symmetry_R[s, 2, 2] * marks[k, 2] + symmetry_t[s, 2]
+                x = (
+                    symmetry_R[s, 0, 0] * marks[k, 0]
+                    + symmetry_R[s, 0, 1] * marks[k, 1]
+                    + symmetry_R[s, 0, 2] * marks[k, 2]
+                    + symmetry_t[s, 0]
+                )
+                y = (
+                    symmetry_R[s, 1, 0] * marks[k, 0]
+                    + symmetry_R[s, 1, 1] * marks[k, 1]
+                    + symmetry_R[s, 1, 2] * marks[k, 2]
+                    + symmetry_t[s, 1]
+                )
+                z = (
+                    symmetry_R[s, 2, 0] * marks[k, 0]
+                    + symmetry_R[s, 2, 1] * marks[k, 1]
+                    + symmetry_R[s, 2, 2] * marks[k, 2]
+                    + symmetry_t[s, 2]
+                )
                 for r in range(3):
                     placed[n, s, k, r] = R[i, r, 0] * x + R[i, r, 1] * y + R[i, r, 2] * z + t[i, r]
         kept[n] = i

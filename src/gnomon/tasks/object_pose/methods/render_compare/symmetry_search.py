@@ -332,4 +332,3 @@ def _as_symmetries(
     return Symmetries(
         np.array(motions, np.float64).reshape(-1, 4, 4), tuple(Axis(np.asarray(axis), centre) for axis in axes)
     )
-

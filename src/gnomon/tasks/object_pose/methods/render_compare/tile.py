@@ -80,8 +80,8 @@ def _draw_row(nearness, face, first, last, beta, gamma, beta_step, gamma_step, w
 def draw(shape, R, t, pinhole, projected, nearness, face):
     """Fill `nearness` (1 / depth, 0 = nothing) and `face` (-1 = nothing) of one picture.
 
-    `pinhole` is (fx, fy, cx, cy). Both maps must be empty before. Returns the box of touched pixels (x0, y0, x1, y1), inclusive; x1 < x0 when
-    nothing is seen.
+    `pinhole` is (fx, fy, cx, cy). Both maps must be empty before. Returns the box of touched pixels
+    (x0, y0, x1, y1), inclusive; x1 < x0 when nothing is seen.
     """
     project(shape.vertices, R, t, pinhole, projected)
     height, width = nearness.shape

@@ -30,9 +30,7 @@ def pose_matrix(
     return se3.se3(R, t - R @ model.centre)
 
 
-def judge(
-    model: PoseModel, candidates: Candidates, *, seconds: float, good: PoseState = "estimated"
-) -> PoseEstimate:
+def judge(model: PoseModel, candidates: Candidates, *, seconds: float, good: PoseState = "estimated") -> PoseEstimate:
     """The first of the candidates, which are in order of their evidence, with the best different one beside it."""
     apart = distinct(model, candidates.R, candidates.t, np.arange(len(candidates.R)), 2, APART)
     runner_up = None
