@@ -19,8 +19,10 @@ check: $(VENV)/.developer  ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright
 
-bench: $(VENV)/.developer  ## measurements against peers, one table
+bench: $(VENV)/.developer  ## measurements against peers, in tables
 	$(BIN)/python bench/templates.py
+	$(BIN)/python bench/object_pose.py
+	$(BIN)/python bench/object_pose_tracking.py
 
 clean:
 	rm -rf $(VENV) demo
