@@ -18,7 +18,8 @@ def outward_flips(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 
     flips = _closed_flips(vertices, faces)
     if flips is None:
         # A seam in the texture, or a format without shared vertices, splits vertices without opening the surface.
-        flips = _closed_flips(vertices, weld(vertices)[0][faces])
+        place, first = weld(vertices)
+        flips = _closed_flips(np.asarray(vertices)[first], place[faces])
     return flips
 
 

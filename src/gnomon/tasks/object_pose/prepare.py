@@ -20,7 +20,7 @@ from gnomon.tasks.object_pose.methods.render_compare.model import PointModel, Po
 
 __all__ = ["PoseModel", "prepare"]
 
-MODEL_VERSION = 1
+MODEL_VERSION = 2
 """Counted up whenever the same mesh gives another model, so that models of older code are not used."""
 
 SMALLEST_DIAMETER_M = 1e-4
@@ -101,6 +101,8 @@ def _write(entry: Path, model: PoseModel) -> None:
         "textured": np.array(model.textured),
         "symmetry_R": model.symmetry_R,
         "symmetry_t": model.symmetry_t,
+        "near_symmetry_R": model.near_symmetry_R,
+        "near_symmetry_t": model.near_symmetry_t,
         "marks": model.marks,
         "warnings": np.array(model.warnings, dtype=str),
         "discrete": model.symmetries.discrete,
@@ -139,6 +141,8 @@ def _read(entry: Path) -> PoseModel | None:
             shape=Shape(**shape),
             symmetry_R=stored["symmetry_R"],
             symmetry_t=stored["symmetry_t"],
+            near_symmetry_R=stored["near_symmetry_R"],
+            near_symmetry_t=stored["near_symmetry_t"],
             marks=stored["marks"],
             warnings=tuple(str(text) for text in stored["warnings"]),
         )

@@ -18,7 +18,7 @@ from gnomon.geometry.kernel_cache import is_cold
 from gnomon.result_cache import ResultCache
 from gnomon.tasks.templates.spec import Templates, TemplateSet
 
-RENDERER_VERSION = 3
+RENDERER_VERSION = 4
 """Counted up whenever the same request gives other bytes, so that cached sets of older code are not used."""
 
 SINGLE = "set"

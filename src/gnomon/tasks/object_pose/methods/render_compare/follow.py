@@ -64,13 +64,13 @@ def follow(
     crop = crop_around_pose(model, camera, *guesses[0], spread.shift_m, 96)
     if crop is None:
         return None
-    seen = _expect(model, rgb, depth_m, camera, crop, *guesses[0], spread, with_colour=False)
+    seen = _expect(model, rgb, depth_m, camera, crop, *guesses[0], spread, with_colour=model.textured)
     if seen is None:
         return None
     R, t = _starts(guesses, spread, rng)
     R, t = _refined_points(model, seen, R, t, threads)
     d = model.diameter_m
-    R, t, value, _ = _drawn(model, seen, R, t, (0.06 * d, max(0.02 * d, 0.004)), 3, threads, colour=False, stride=2)
+    R, t, value, _ = _drawn(model, seen, R, t, (0.06 * d, max(0.02 * d, 0.004)), 3, threads, colour=model.textured, stride=2)
     best = np.argsort(-value)[:2]
     last = _expect(
         model, rgb, depth_m, camera, crop._replace(size=128), R[best[0]], t[best[0]], None, with_colour=model.textured
@@ -193,7 +193,7 @@ def _refined_points(
     def work(first: int, last: int) -> None:
         points.refine_many(
             model.points, model.shape.mean_square_radius, views, R, t, seen, (0.12 * d, 0.05 * d, 0.02 * d), (4, 4),
-            max(0.05 * d, 0.006), False, first, last, scores,
+            max(0.05 * d, 0.006), model.textured, first, last, scores,
         )  # fmt: skip
 
     in_threads(threads, len(R), work)

@@ -30,7 +30,7 @@ WEIGHTS = {
     "misfit": -0.06,
     "slant": -0.08,
     "ncc": 0.25,
-    "chroma": -0.4,
+    "chroma": -2.0,
 }
 """What each pixel of a kind says for a pose, in agreeing pixels.
 

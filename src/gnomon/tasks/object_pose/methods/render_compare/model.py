@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import fast_simplification
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
@@ -17,7 +18,10 @@ from gnomon.geometry.symmetry import Axis, Symmetries
 from gnomon.geometry.view import View, ViewMesh, draw_view, prepare_view
 from gnomon.geometry.weld import weld
 from gnomon.tasks.object_pose.methods.render_compare.observation import LUMA
-from gnomon.tasks.object_pose.methods.render_compare.symmetry_search import find_symmetries
+from gnomon.tasks.object_pose.methods.render_compare.symmetry_search import (
+    find_near_symmetries,
+    find_symmetries,
+)
 
 N_VIEWS = 162
 N_POINTS = 256
@@ -32,6 +36,8 @@ GRAZING = 0.2
 """Points on surfaces seen more obliquely than this cosine are not used where there are others."""
 
 TRIANGLES = 2000
+MANY_TRIANGLES = 8000
+"""From here on twice as much is put up with: every hypothesis pays for each triangle."""
 MOST_TRIANGLES = 40_000
 SIMPLIFIED_OFF = 0.02
 """A simplified mesh is wrong at pixels whose depth is off by more than this share of the diameter."""
@@ -84,6 +90,9 @@ class PoseModel:
     symmetry_R: Float64[np.ndarray, "M 3 3"]
     symmetry_t: Float64[np.ndarray, "M 3"]
     """The symmetries about the centre, identity first, axes in steps of 10 degrees."""
+    near_symmetry_R: Float64[np.ndarray, "K 3 3"]
+    near_symmetry_t: Float64[np.ndarray, "K 3"]
+    """Motions about the centre after which the object looks nearly, but not quite, the same."""
     marks: Float64[np.ndarray, "k 3"]
     """A few far-out points of the surface that stand for it when poses are compared."""
     warnings: tuple[str, ...] = ()
@@ -103,9 +112,10 @@ def build(mesh: Mesh, symmetries: Symmetries | None) -> PoseModel:
     points = _points(views, T_views, camera)
     vertices, faces, warnings = simplify(mesh, drawn, diameter_m)
     colours, low, cells = _colours(drawn, diameter_m, mesh) if textured else (_NO_COLOURS, np.zeros(3), 0.0)
+    samples = _surface_samples(views, T_views, camera, textured)
     if symmetries is None:
-        about_centre = find_symmetries(*_surface_samples(views, T_views, camera, textured), diameter_m)
-        symmetries = _shifted(about_centre, centre)
+        symmetries = _shifted(find_symmetries(*samples, diameter_m), centre)
+    near_R, near_t = find_near_symmetries(samples[0], samples[1], diameter_m)
     transforms = symmetries.transforms(max_step=2 * np.pi * 0.5 / 36)
     to_centre = se3.se3(np.eye(3), -centre)
     about = to_centre @ transforms @ se3.inverse(to_centre)
@@ -118,6 +128,8 @@ def build(mesh: Mesh, symmetries: Symmetries | None) -> PoseModel:
         shape=_shape(vertices, faces, colours, low, cells),
         symmetry_R=np.ascontiguousarray(about[:, :3, :3]),
         symmetry_t=np.ascontiguousarray(about[:, :3, 3]),
+        near_symmetry_R=near_R,
+        near_symmetry_t=near_t,
         marks=_marks(vertices.astype(np.float64)),
         warnings=(*mesh.warnings, *warnings),
     )
@@ -269,7 +281,7 @@ def simplify(
         bad = _share_wrong(fewer_v, fewer_f, T_views, camera, reference, diameter_m) if len(fewer_f) else 1.0
         if best is None or bad < best[0]:
             best = bad, np.ascontiguousarray(fewer_v, np.float32), np.ascontiguousarray(fewer_f, np.int32)
-        if bad < SIMPLIFIED_BAD:
+        if bad < (SIMPLIFIED_BAD if target < MANY_TRIANGLES else 2 * SIMPLIFIED_BAD):
             return best[1], best[2], ()
         target *= 2
     if len(faces) <= MOST_TRIANGLES:
@@ -288,11 +300,23 @@ def _share_wrong(
 ) -> float:
     drawn = prepare_view(Mesh(vertices=np.asarray(vertices, np.float64), faces=np.asarray(faces)))
     wrong = seen = 0
+    tolerance_m, behind_m = SIMPLIFIED_OFF * diameter_m, 2 * VIEW_DISTANCE * diameter_m
     for T, depth in zip(T_views, reference, strict=True):
         other = draw_view(drawn, T, camera, colour=False).depth_m
-        wrong += int((np.abs(other - depth) > SIMPLIFIED_OFF * diameter_m).sum())
+        before = np.where(depth > 0, depth, np.float32(behind_m))
+        after = np.where(other > 0, other, np.float32(behind_m))
+        # Outlines may move by a pixel; a wall or a leg that is gone has no such depth anywhere near, one way round.
+        wrong += int((_off_all_around(before, after, tolerance_m) | _off_all_around(after, before, tolerance_m)).sum())
         seen += int((depth > 0).sum())
     return wrong / max(seen, 1)
+
+
+def _off_all_around(
+    depth: Float32[np.ndarray, "S S"], other: Float32[np.ndarray, "S S"], tolerance_m: float
+) -> Bool[np.ndarray, "S S"]:
+    """Where `depth` lies outside what `other` has in the pixel and its eight neighbours."""
+    window = np.ones((3, 3), np.uint8)
+    return (depth < cv2.erode(other, window) - tolerance_m) | (depth > cv2.dilate(other, window) + tolerance_m)
 
 
 def _colours(

@@ -33,6 +33,7 @@ class Effort:
     last: int = 10
     last_size: int = 160
     last_drawings: int = 3
+    twins: int = 8
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,42 @@ def _search(
     )  # fmt: skip
     if trace is not None:
         trace.update(seen=seen, fine=fine, refined=(R, t, scores), drawn=drawn, crop=crop)
-    return last.take(np.argsort(-last.evidence)), fine
+    last = last.take(np.argsort(-last.evidence))
+    return _with_near_twins(model, fine, last, threads, effort), fine
+
+
+def _with_near_twins(
+    model: PoseModel, seen: Observation, found: Candidates, threads: int, effort: Effort
+) -> Candidates:
+    """The candidates, and those poses that look nearly like the best one: some may not have been drawn at all.
+
+    A gear with a broken tooth has a dozen of them, a torch with a switch any number.
+    """
+    if len(model.near_symmetry_R) == 0:
+        return found
+    R = found.R[0] @ model.near_symmetry_R
+    t = found.R[0] @ model.near_symmetry_t[..., None]
+    twins = draw_and_refine(
+        model, seen, np.ascontiguousarray(R), np.ascontiguousarray(t[..., 0] + found.t[0]), taus=(0.03, 0.015),
+        drawings=0, threads=threads, colour=False,
+    )  # fmt: skip
+    chosen = distinct(model, twins.R, twins.t, np.argsort(-twins.evidence), effort.twins, 0.03)
+    best = draw_and_refine(
+        model, seen, twins.R[chosen], twins.t[chosen], taus=(0.03, 0.015), drawings=2, threads=threads, colour=True
+    )
+    every = _joined(found, best)
+    order = np.argsort(-every.evidence)
+    return every.take(distinct(model, every.R, every.t, order, effort.last + effort.twins, 0.02))
+
+
+def _joined(first: Candidates, second: Candidates) -> Candidates:
+    return Candidates(
+        np.concatenate([first.R, second.R]),
+        np.concatenate([first.t, second.t]),
+        np.concatenate([first.score, second.score]),
+        np.concatenate([first.evidence, second.evidence]),
+        np.concatenate([first.terms, second.terms]),
+    )
 
 
 def _is_doubtful(found: Candidates, seen: Observation) -> bool:

@@ -35,6 +35,11 @@ TOLERANCE = 0.012
 NEARLY_ALL = 99.7
 """Percentile. A feature smaller than the rest of the surface is overlooked."""
 
+NEAR_TOLERANCE = 0.008
+"""Most that points may be off the surface on average after a near symmetry, none counting more than FAR."""
+
+NEAR_STEP_DEG = 10
+
 COLOUR_TOLERANCE = 0.06
 """Most that colours, 0 to 1, may differ after a symmetry, on average."""
 
@@ -66,7 +71,7 @@ def find_symmetries(
     if len(continuous) > 1:
         # More than one free axis: a ball. Three of them stand for all.
         return _as_symmetries(surface, [], list(np.eye(3)) if surface.allows_all(np.eye(3)) else continuous[:1])
-    rotations = []
+    rotations: list[Float64[np.ndarray, "3 3"]] = []
     for direction in axes:
         if continuous and abs(direction @ continuous[0]) > 0.99:
             continue
@@ -80,6 +85,28 @@ def find_symmetries(
     return _as_symmetries(surface, _closure(surface, rotations), [])
 
 
+def find_near_symmetries(
+    points: Float[np.ndarray, "N 3"], normals: Float[np.ndarray, "N 3"], diameter_m: float
+) -> tuple[Float64[np.ndarray, "K 3 3"], Float64[np.ndarray, "K 3"]]:
+    """Motions (rotation, translation) that nearly leave the form as it is, exact symmetries among them.
+
+    A handle, a switch or a missing tooth may be all that forbids them. Colour is not asked. They tell which other
+    poses have to be ruled out when one is found. Free axes are sampled in steps of NEAR_STEP_DEG.
+    """
+    surface = _Surface(points, normals, None, diameter_m, near=True)
+    axes = _exact_axes(surface)
+    rotations = []
+    for direction in axes:
+        if _is_continuous(surface, direction):
+            angles = np.radians(np.arange(NEAR_STEP_DEG, 360, NEAR_STEP_DEG))
+        else:
+            angles = np.array([2 * np.pi / fold for fold in FOLDS])
+        rotations += [R for R in se3.so3_exp(direction * angles[:, None]) if surface.allows(R)]
+    group = _closure(surface, rotations)
+    R = np.array(group, np.float64).reshape(-1, 3, 3)
+    return R, surface.centre_m - R @ surface.centre_m
+
+
 class _Surface:
     """Samples of the surface about their centre, in diameters, and a volume of distances to them."""
 
@@ -89,7 +116,10 @@ class _Surface:
         normals: Float[np.ndarray, "N 3"],
         rgb: Float[np.ndarray, "N 3"] | None,
         diameter_m: float,
+        *,
+        near: bool = False,
     ) -> None:
+        self.near = near
         keep, self.spacing = _thinned(points / diameter_m)
         self.centre_m = points[keep].mean(axis=0)
         self.diameter_m = diameter_m
@@ -130,6 +160,8 @@ class _Surface:
         if self.mean_distance(R[None])[0] > PROMISING:
             return False
         nearest, off = self.distances(self.points[self.check], R, 1.5 * self.spacing)
+        if self.near:
+            return bool(off.mean() < NEAR_TOLERANCE)
         if np.percentile(off, NEARLY_ALL) > TOLERANCE:
             return False
         if self.rgb is None:
