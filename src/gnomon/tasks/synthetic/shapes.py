@@ -16,6 +16,7 @@ from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.symmetry import Axis, Symmetries
 from gnomon.tasks.synthetic import reporting_household as household
 from gnomon.tasks.synthetic import reporting_shapes as tools
+from gnomon.tasks.synthetic import tuning_parts as more
 from gnomon.tasks.synthetic import tuning_shapes as tuning
 
 
@@ -117,6 +118,16 @@ _TUNING: dict[str, tuple[Callable[[], Mesh], Callable[[], Symmetries]]] = {
     "textured_box": (tuning.textured_box, _none),
     "airplane": (tuning.airplane, _none),
     "ant": (tuning.ant, _none),
+    "spatula": (more.spatula, _none),
+    "torch": (more.torch, _none),
+    "kettle": (more.kettle, _none),
+    "club": (more.club, _turns(_X, of=4)),
+    "pan": (more.pan, _none),
+    "slot_plate": (more.slot_plate, _none),
+    "clamp": (more.clamp, _none),
+    "rail": (more.rail, _none),
+    "cap": (more.cap, _none),
+    "sprocket": (more.sprocket, _none),
 }
 
 _REPORTING: dict[str, tuple[Callable[[], Mesh], Callable[[], Symmetries]]] = {
