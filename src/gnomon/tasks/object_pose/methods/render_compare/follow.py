@@ -32,6 +32,13 @@ GATE = 0.12
 """Depth may be off the predicted surface by this share of the diameter."""
 
 
+TWINS_RAD = np.radians(32.0)
+"""How far nearly equal poses may be turned to be tried in every frame; a frame in doubt tries all of them."""
+
+FEW_STARTS = 40
+TWINS_KEPT = 2
+
+
 @dataclass(frozen=True)
 class Spread:
     """How far the object may be from the prediction: standard deviations."""
@@ -70,18 +77,39 @@ def follow(
     R, t = _starts(guesses, spread, rng)
     R, t = _refined_points(model, seen, R, t, threads)
     d = model.diameter_m
-    R, t, value, _ = _drawn(model, seen, R, t, (0.06 * d, max(0.02 * d, 0.004)), 3, threads, colour=model.textured, stride=2)
+    R, t, value, _ = _drawn(
+        model, seen, R, t, (0.06 * d, max(0.02 * d, 0.004)), 3, threads, colour=model.textured, stride=2
+    )
     best = np.argsort(-value)[:2]
     last = _expect(
         model, rgb, depth_m, camera, crop._replace(size=128), R[best[0]], t[best[0]], None, with_colour=model.textured
     )
     if last is None:
         return None
-    R, t, value, terms = _drawn(
-        model, last, R[best], t[best], (0.03 * d, max(0.01 * d, 0.003)), 3, threads, colour=model.textured
-    )
+    R, t = _with_twins(model, last, R[best], t[best], spread, threads)
+    R, t, value, terms = _drawn(model, last, R, t, (0.03 * d, max(0.01 * d, 0.003)), 3, threads, colour=model.textured)
     first = int(np.argmax(value))
     return Followed(R[first], t[first], float(np.clip(terms[first, 0], 0, 1)))
+
+
+def _with_twins(
+    model: PoseModel,
+    seen: Observation,
+    R: Float64[np.ndarray, "n 3 3"],
+    t: Float64[np.ndarray, "n 3"],
+    spread: Spread,
+    threads: int,
+) -> tuple[Float64[np.ndarray, "m 3 3"], Float64[np.ndarray, "m 3"]]:
+    """The poses, and the best of those that look nearly like the first: depth alone lets a can spin unseen."""
+    angles = np.arccos(np.clip((np.trace(model.near_symmetry_R, axis1=1, axis2=2) - 1) / 2, -1, 1))
+    near = angles < (TWINS_RAD if spread.starts <= FEW_STARTS else np.pi + 1)
+    if not near.any():
+        return R, t
+    twins_R = R[0] @ model.near_symmetry_R[near]
+    twins_t = (R[0] @ model.near_symmetry_t[near][..., None])[..., 0] + t[0]
+    twins_R, twins_t, value, _ = _drawn(model, seen, twins_R, twins_t, (0.03, 0.01), 0, threads, colour=model.textured)
+    best = np.argsort(-value)[:TWINS_KEPT]
+    return np.concatenate([R, twins_R[best]]), np.concatenate([t, twins_t[best]])
 
 
 def crop_around_pose(
