@@ -35,7 +35,7 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
-	$(BIN)/gnomon methods install raster
+	$(BIN)/gnomon methods install raster render-compare
 	touch $@
 
 $(VENV)/.developer: $(VENV)/.installed

@@ -18,10 +18,7 @@ from gnomon.geometry.symmetry import Axis, Symmetries
 from gnomon.geometry.view import View, ViewMesh, draw_view, prepare_view
 from gnomon.geometry.weld import weld
 from gnomon.tasks.object_pose.methods.render_compare.observation import LUMA
-from gnomon.tasks.object_pose.methods.render_compare.symmetry_search import (
-    find_near_symmetries,
-    find_symmetries,
-)
+from gnomon.tasks.object_pose.methods.render_compare.symmetry_search import find_symmetries
 
 N_VIEWS = 162
 N_POINTS = 256
@@ -112,10 +109,9 @@ def build(mesh: Mesh, symmetries: Symmetries | None) -> PoseModel:
     points = _points(views, T_views, camera)
     vertices, faces, warnings = simplify(mesh, drawn, diameter_m)
     colours, low, cells = _colours(drawn, diameter_m, mesh) if textured else (_NO_COLOURS, np.zeros(3), 0.0)
-    samples = _surface_samples(views, T_views, camera, textured)
+    found = find_symmetries(*_surface_samples(views, T_views, camera, textured), diameter_m)
     if symmetries is None:
-        symmetries = _shifted(find_symmetries(*samples, diameter_m), centre)
-    near_R, near_t = find_near_symmetries(samples[0], samples[1], diameter_m)
+        symmetries = _shifted(found.symmetries, centre)
     transforms = symmetries.transforms(max_step=2 * np.pi * 0.5 / 36)
     to_centre = se3.se3(np.eye(3), -centre)
     about = to_centre @ transforms @ se3.inverse(to_centre)
@@ -128,8 +124,8 @@ def build(mesh: Mesh, symmetries: Symmetries | None) -> PoseModel:
         shape=_shape(vertices, faces, colours, low, cells),
         symmetry_R=np.ascontiguousarray(about[:, :3, :3]),
         symmetry_t=np.ascontiguousarray(about[:, :3, 3]),
-        near_symmetry_R=near_R,
-        near_symmetry_t=near_t,
+        near_symmetry_R=found.near_R,
+        near_symmetry_t=found.near_t,
         marks=_marks(vertices.astype(np.float64)),
         warnings=(*mesh.warnings, *warnings),
     )

@@ -10,6 +10,7 @@ import numba
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
 
+from gnomon.errors import InputError
 from gnomon.geometry.camera import Camera
 from gnomon.tasks.object_pose.methods.render_compare import dense, likelihood, points
 from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
@@ -187,6 +188,15 @@ def coarse(
     """The most promising of all templates at all angles: poses and their views."""
     inside = (seen.mask > 0) & (seen.surface[..., 0] > 0)
     z = seen.surface[..., 0][inside]
+    if len(z) == 0:
+        raise InputError(
+            "the mask's few measured pixels are too scattered to be a surface",
+            code="mask_without_depth",
+            field="mask",
+            value=int((seen.mask > 0).sum()),
+            expected="some neighbouring pixels with depth",
+            fix="check that depth and mask belong to the same picture",
+        )
     z = z[np.abs(z - np.median(z)) < model.diameter_m]
     v, u = np.nonzero(seen.mask)
     centre_uv = np.array([u.mean(), v.mean()])

@@ -9,6 +9,9 @@ Similar searches: N. Mitra, L. Guibas, M. Pauly, "Partial and approximate symmet
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
@@ -24,6 +27,7 @@ N_AXES = 600
 N_COARSE = 256
 N_CHECK = 3000
 MOST_SAMPLES = 12_000
+MOST_POINTS = 150_000
 CELLS = 40
 
 PROMISING = 0.035
@@ -43,7 +47,7 @@ NEAR_STEP_DEG = 10
 COLOUR_TOLERANCE = 0.06
 """Most that colours, 0 to 1, may differ after a symmetry, on average."""
 
-LARGEST_GROUP = 60
+LARGEST_GROUP = 80
 
 BUCKETS = 40
 """Along each side of the grid that finds nearest points."""
@@ -52,59 +56,69 @@ FAR = 0.05
 """Stands for any distance beyond the buckets around, in diameters."""
 
 
+class Found(NamedTuple):
+    """What a search ends with."""
+
+    symmetries: Symmetries
+    near_R: Float64[np.ndarray, "K 3 3"]
+    near_t: Float64[np.ndarray, "K 3"]
+    """Motions that nearly leave the form as it is, exact symmetries among them."""
+
+
 def find_symmetries(
     points: Float[np.ndarray, "N 3"],
     normals: Float[np.ndarray, "N 3"],
     rgb: Float[np.ndarray, "N 3"] | None,
     diameter_m: float,
-) -> Symmetries:
-    """The rotations that leave an object as it is.
+) -> Found:
+    """The rotations that leave an object as it is, and those that nearly do.
+
+    A handle, a switch or a missing tooth may be all that forbids the latter, and colour is not asked for them. They
+    tell which other poses have to be ruled out when one is found. Free axes are sampled in steps of NEAR_STEP_DEG.
 
     Args:
         points, normals: Of its visible surface, in metres.
         rgb: Colours 0 to 1 where they count, else None.
         diameter_m: Of the object.
     """
-    surface = _Surface(points, normals, rgb, diameter_m)
-    axes = _exact_axes(surface)
-    continuous = [direction for direction in axes if _is_continuous(surface, direction)]
+    step = max(len(points) // MOST_POINTS, 1)
+    surface = _Surface(points[::step], normals[::step], None if rgb is None else rgb[::step], diameter_m)
+    axes = _axes(surface)
+    near = np.array(_closure(_near_turns(surface, axes), surface.nearly_allows), np.float64).reshape(-1, 3, 3)
+    return Found(_exact(surface, axes), near, surface.centre_m - near @ surface.centre_m)
+
+
+def _exact(surface: _Surface, axes: list[Float64[np.ndarray, " 3"]]) -> Symmetries:
+    continuous = [direction for direction in axes if _is_continuous(direction, surface.allows)]
     if len(continuous) > 1:
         # More than one free axis: a ball. Three of them stand for all.
-        return _as_symmetries(surface, [], list(np.eye(3)) if surface.allows_all(np.eye(3)) else continuous[:1])
+        is_ball = all(_is_continuous(direction, surface.allows) for direction in np.eye(3))
+        return _as_symmetries(surface, [], list(np.eye(3)) if is_ball else continuous[:1])
     rotations: list[Float64[np.ndarray, "3 3"]] = []
     for direction in axes:
         if continuous and abs(direction @ continuous[0]) > 0.99:
             continue
-        for fold in FOLDS:
-            R = se3.so3_exp(direction * (2 * np.pi / fold))
-            if surface.allows(R):
-                rotations.append(R)
+        rotations += [R for R in _turns(direction, FOLDS) if surface.allows(R)]
     if continuous:
         # With a free axis, one turn that swaps its ends stands for all of them.
         return _as_symmetries(surface, rotations[:1], continuous)
-    return _as_symmetries(surface, _closure(surface, rotations), [])
+    return _as_symmetries(surface, _closure(rotations, surface.allows), [])
 
 
-def find_near_symmetries(
-    points: Float[np.ndarray, "N 3"], normals: Float[np.ndarray, "N 3"], diameter_m: float
-) -> tuple[Float64[np.ndarray, "K 3 3"], Float64[np.ndarray, "K 3"]]:
-    """Motions (rotation, translation) that nearly leave the form as it is, exact symmetries among them.
-
-    A handle, a switch or a missing tooth may be all that forbids them. Colour is not asked. They tell which other
-    poses have to be ruled out when one is found. Free axes are sampled in steps of NEAR_STEP_DEG.
-    """
-    surface = _Surface(points, normals, None, diameter_m, near=True)
-    axes = _exact_axes(surface)
-    rotations = []
+def _near_turns(surface: _Surface, axes: list[Float64[np.ndarray, " 3"]]) -> list[Float64[np.ndarray, "3 3"]]:
+    rotations: list[Float64[np.ndarray, "3 3"]] = []
     for direction in axes:
-        if _is_continuous(surface, direction):
+        if _is_continuous(direction, surface.nearly_allows):
             angles = np.radians(np.arange(NEAR_STEP_DEG, 360, NEAR_STEP_DEG))
+            candidates = list(se3.so3_exp(direction * angles[:, None]))
         else:
-            angles = np.array([2 * np.pi / fold for fold in FOLDS])
-        rotations += [R for R in se3.so3_exp(direction * angles[:, None]) if surface.allows(R)]
-    group = _closure(surface, rotations)
-    R = np.array(group, np.float64).reshape(-1, 3, 3)
-    return R, surface.centre_m - R @ surface.centre_m
+            candidates = _turns(direction, FOLDS)
+        rotations += [R for R in candidates if surface.nearly_allows(R)]
+    return rotations
+
+
+def _turns(direction: Float64[np.ndarray, " 3"], folds: tuple[int, ...]) -> list[Float64[np.ndarray, "3 3"]]:
+    return [se3.so3_exp(direction * (2 * np.pi / fold)) for fold in folds]
 
 
 class _Surface:
@@ -116,10 +130,7 @@ class _Surface:
         normals: Float[np.ndarray, "N 3"],
         rgb: Float[np.ndarray, "N 3"] | None,
         diameter_m: float,
-        *,
-        near: bool = False,
     ) -> None:
-        self.near = near
         keep, self.spacing = _thinned(points / diameter_m)
         self.centre_m = points[keep].mean(axis=0)
         self.diameter_m = diameter_m
@@ -160,25 +171,26 @@ class _Surface:
         if self.mean_distance(R[None])[0] > PROMISING:
             return False
         nearest, off = self.distances(self.points[self.check], R, 1.5 * self.spacing)
-        if self.near:
-            return bool(off.mean() < NEAR_TOLERANCE)
         if np.percentile(off, NEARLY_ALL) > TOLERANCE:
             return False
         if self.rgb is None:
             return True
-        difference = np.abs(self.rgb[self.check] - self.rgb[nearest]).mean()
-        return bool(difference < COLOUR_TOLERANCE)
+        return bool(np.abs(self.rgb[self.check] - self.rgb[nearest]).mean() < COLOUR_TOLERANCE)
 
-    def allows_all(self, directions: Float64[np.ndarray, "n 3"]) -> bool:
-        return all(_is_continuous(self, direction) for direction in directions)
+    def nearly_allows(self, R: Float64[np.ndarray, "3 3"]) -> bool:
+        """Whether the form looks nearly the same after this turn."""
+        if self.mean_distance(R[None])[0] > PROMISING:
+            return False
+        return bool(self.distances(self.points[self.check], R, 1.5 * self.spacing)[1].mean() < NEAR_TOLERANCE)
 
 
 def _thinned(points: Float[np.ndarray, "N 3"]) -> tuple[np.ndarray, float]:
     """One point in each cell of a grid just coarse enough for MOST_SAMPLES; the indices and the cell's side."""
     side = 0.008
     while True:
-        cells = np.floor(points / side).astype(np.int64)
-        _, keep = np.unique(cells, axis=0, return_index=True)
+        cells = np.floor((points - points.min(axis=0)) / side).astype(np.int64)
+        row = int(cells.max()) + 1
+        _, keep = np.unique((cells[:, 0] * row + cells[:, 1]) * row + cells[:, 2], return_index=True)
         if len(keep) <= MOST_SAMPLES:
             return keep, side
         side *= 1.2
@@ -285,7 +297,7 @@ def _distances(queries, points, normals, start, order, reach, slack, nearest, of
         off[q] = np.sqrt(plane * plane + max(aside - slack, np.float32(0.0)) ** 2)
 
 
-def _exact_axes(surface: _Surface) -> list[Float64[np.ndarray, " 3"]]:
+def _axes(surface: _Surface) -> list[Float64[np.ndarray, " 3"]]:
     """Directions about which some turn nearly fits, made exact; no two within eight degrees."""
     from gnomon.tasks.object_pose.methods.render_compare.model import fibonacci_sphere
 
@@ -303,7 +315,7 @@ def _exact_axes(surface: _Surface) -> list[Float64[np.ndarray, " 3"]]:
                 break
         for seed in seeds:
             exact = _made_exact(surface, seed, angles[fold])
-            if all(abs(exact @ other) < np.cos(np.radians(8)) for other in found) and surface.allows(
+            if all(abs(exact @ other) < np.cos(np.radians(8)) for other in found) and surface.nearly_allows(
                 se3.so3_exp(exact * angles[fold])
             ):
                 found.append(exact)
@@ -335,19 +347,21 @@ def _made_exact(surface: _Surface, direction: Float64[np.ndarray, " 3"], angle: 
     return direction
 
 
-def _is_continuous(surface: _Surface, direction: Float64[np.ndarray, " 3"]) -> bool:
-    return all(surface.allows(se3.so3_exp(direction * np.radians(angle))) for angle in IRREGULAR_DEG)
+def _is_continuous(direction: Float64[np.ndarray, " 3"], allows: Callable[[np.ndarray], bool]) -> bool:
+    return all(allows(se3.so3_exp(direction * np.radians(angle))) for angle in IRREGULAR_DEG)
 
 
-def _closure(surface: _Surface, rotations: list[Float64[np.ndarray, "3 3"]]) -> list[Float64[np.ndarray, "3 3"]]:
-    """All products of the rotations that are symmetries too, without the identity."""
+def _closure(
+    rotations: list[Float64[np.ndarray, "3 3"]], allows: Callable[[np.ndarray], bool]
+) -> list[Float64[np.ndarray, "3 3"]]:
+    """All products of the rotations that are allowed too, without the identity."""
     group = [np.eye(3)]
     waiting = [np.eye(3)]
     while waiting and len(group) < LARGEST_GROUP:
         R = waiting.pop()
         for other in rotations:
             product = se3.nearest_rotation(other @ R)
-            if all(np.trace(product.T @ known) < 1 + 2 * np.cos(np.radians(8)) for known in group) and surface.allows(
+            if np.trace(np.array(group) @ product.T, axis1=1, axis2=2).max() < 1 + 2 * np.cos(np.radians(8)) and allows(
                 product
             ):
                 group.append(product)
