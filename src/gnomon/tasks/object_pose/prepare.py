@@ -39,7 +39,7 @@ def prepare(
         mesh: Vertices in metres (`Mesh.scaled(0.001)` for a file in millimetres).
         symmetries: In the mesh's frame; "auto" finds them from form and colour. `Symmetries.none()` for an object
             whose sides differ in a way the mesh does not show.
-        cache: A folder for prepared models; None prepares anew (0.2 to 2 s).
+        cache: A folder for prepared models; None prepares anew (0.5 to 3 s).
         threads: How many threads may work.
 
     Raises:
@@ -113,16 +113,18 @@ def _write(entry: Path, model: PoseModel) -> None:
     draft = entry.with_name(f".{entry.stem}-{secrets.token_hex(4)}.part")
     with contextlib.suppress(OSError):
         entry.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        draft.replace(entry)
-    draft.unlink(missing_ok=True)
+        try:
+            with draft.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+            draft.replace(entry)
+        finally:
+            draft.unlink(missing_ok=True)
 
 
 def _read(entry: Path) -> PoseModel | None:
     """The stored model; None, and to be made anew, when it is absent or damaged."""
     try:
-        with np.load(entry, allow_pickle=False) as file:
+        with entry.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
         with contextlib.suppress(OSError):
             os.utime(entry)

@@ -93,7 +93,9 @@ class Tracker:
         check_sizes(rgb, depth_m, None, self.camera)
         depth = clean_depth(depth_m)
         followed = self._follow(rgb, depth)
-        if followed is not None and followed.score >= max(LOST * self._usual, LEAST_SCORE):
+        # After a loss the object may have turned meanwhile, and a turned pose fits by halves.
+        share = DOUBT if self._frames_lost else LOST
+        if followed is not None and followed.score >= max(share * self._usual, LEAST_SCORE):
             self._accept(followed)
             return PoseEstimate(
                 T_cam_obj=pose_matrix(self.model, followed.R, followed.t),

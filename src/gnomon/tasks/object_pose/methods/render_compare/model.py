@@ -109,7 +109,7 @@ def build(mesh: Mesh, symmetries: Symmetries | None) -> PoseModel:
     points = _points(views, T_views, camera)
     vertices, faces, warnings = simplify(mesh, drawn, diameter_m)
     colours, low, cells = _colours(drawn, diameter_m, mesh) if textured else (_NO_COLOURS, np.zeros(3), 0.0)
-    found = find_symmetries(*_surface_samples(views, T_views, camera, textured), diameter_m)
+    found = find_symmetries(*_surface_samples(views, T_views, camera, textured), diameter_m, _area_centroid(mesh))
     if symmetries is None:
         symmetries = _shifted(found.symmetries, centre)
     transforms = symmetries.transforms(max_step=2 * np.pi * 0.5 / 36)
@@ -146,6 +146,12 @@ def _surface_samples(
             colours.append(view.rgb[seen][frontal] / 255)
     rgb = np.concatenate(colours) if textured else None
     return np.concatenate(points), np.concatenate(normals), rgb
+
+
+def _area_centroid(mesh: Mesh) -> Float64[np.ndarray, " 3"]:
+    a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=-1, keepdims=True)
+    return (area * (a + b + c)).sum(axis=0) / (3 * max(float(area.sum()), 1e-30))
 
 
 def _shifted(symmetries: Symmetries, shift_m: Float64[np.ndarray, " 3"]) -> Symmetries:

@@ -19,6 +19,9 @@ MARGIN = 1.35
 SMALLEST_SIDE, LARGEST_SIDE = 0.3, 2.2
 """Bounds of the crop's side, in diameters of the object at the mask's depth."""
 
+CUT_OFF_SIDE = 1.7
+"""Least side, in diameters, where the mask touches the border of the picture."""
+
 POOL_TOLERANCE = 0.01
 """Metres: depths of one cell this close to its median are averaged; the others belong to another surface."""
 
@@ -36,7 +39,8 @@ class Observation(NamedTuple):
     cx: float
     cy: float
     surface: Float32[np.ndarray, "S S 4"]
-    """Depth, 0 where nothing was measured, and the unit normal facing the camera, 0 where unknown."""
+    """Depth, 0 where nothing was measured and -1 beyond the picture, and the unit normal facing the camera, 0 where
+    unknown."""
     mask: UInt8[np.ndarray, "S S"]
     """2 well inside the mask, 1 within two pixels of its border, 0 outside."""
     near_mask: UInt8[np.ndarray, "S S"]
@@ -101,6 +105,9 @@ def crop_around(
     if len(inside):
         object_px = diameter_m * camera.fx / float(np.median(inside))
         side = min(max(side, SMALLEST_SIDE * object_px), LARGEST_SIDE * object_px)
+        if rows[0] < 2 or columns[0] < 2 or rows[-1] > len(mask) - 3 or columns[-1] > mask.shape[1] - 3:
+            # The picture cuts the object off: the rest of it lies outside, and the window must have room for it.
+            side = max(side, CUT_OFF_SIDE * object_px)
     return Crop((left + right) / 2, (top + bottom) / 2, max(side, 12.0), size)
 
 
@@ -145,7 +152,7 @@ def describe(
     fx, fy, cx, cy = crop.camera(camera)
     smooth = cv2.bilateralFilter(depth, 5, 0.015, 2.0)
     surface = np.zeros((crop.size, crop.size, 4), np.float32)
-    surface[..., 0] = depth
+    surface[..., 0] = np.where(inside_picture > 0, depth, np.float32(-1))
     _normals(smooth, depth, fx, fy, cx, cy, surface)
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
     outside = cv2.distanceTransform(1 - small_mask, cv2.DIST_L2, 3)

@@ -21,6 +21,7 @@ SEEN_NEARER_OUTSIDE = 0.1
 """Cost of a point behind something outside the mask: most likely hidden by an occluder."""
 
 UNMEASURED = 0.5
+BEYOND_PICTURE = 0.05
 UNMEASURED_INSIDE_GAIN = 0.3
 OUTSIDE_GAIN = 0.3
 LUMA_WEIGHT = 0.3
@@ -129,7 +130,7 @@ def _score(points, normals, luma, R, t, seen, tau, use_luma, scratch, count):
         cost = f32(SEEN_NEARER_OUTSIDE) if (e < -one) & (not inside) else one
         measured = d > zero
         w = w if measured else (f32(UNMEASURED_INSIDE_GAIN) if inside else zero)
-        cost = cost if measured else f32(UNMEASURED)
+        cost = cost if measured else (f32(UNMEASURED) if d == zero else f32(BEYOND_PICTURE))
         gain += zero if outside else w
         total += one if outside else cost
         if use_luma and inside and measured and abs(e) < one:

@@ -70,6 +70,7 @@ def find_symmetries(
     normals: Float[np.ndarray, "N 3"],
     rgb: Float[np.ndarray, "N 3"] | None,
     diameter_m: float,
+    centre_m: Float[np.ndarray, " 3"],
 ) -> Found:
     """The rotations that leave an object as it is, and those that nearly do.
 
@@ -80,9 +81,10 @@ def find_symmetries(
         points, normals: Of its visible surface, in metres.
         rgb: Colours 0 to 1 where they count, else None.
         diameter_m: Of the object.
+        centre_m: Of the surface, by area: the one point that every symmetry leaves where it is.
     """
     step = max(len(points) // MOST_POINTS, 1)
-    surface = _Surface(points[::step], normals[::step], None if rgb is None else rgb[::step], diameter_m)
+    surface = _Surface(points[::step], normals[::step], None if rgb is None else rgb[::step], diameter_m, centre_m)
     axes = _axes(surface)
     near = np.array(_closure(_near_turns(surface, axes), surface.nearly_allows), np.float64).reshape(-1, 3, 3)
     return Found(_exact(surface, axes), near, surface.centre_m - near @ surface.centre_m)
@@ -106,9 +108,13 @@ def _exact(surface: _Surface, axes: list[Float64[np.ndarray, " 3"]]) -> Symmetri
 
 
 def _near_turns(surface: _Surface, axes: list[Float64[np.ndarray, " 3"]]) -> list[Float64[np.ndarray, "3 3"]]:
+    """Turns about each axis, free ones in steps. None for a ball, of whose turns there is no end."""
+    free = [direction for direction in axes if _is_continuous(direction, surface.nearly_allows)]
+    if len(free) > 1:
+        return []
     rotations: list[Float64[np.ndarray, "3 3"]] = []
     for direction in axes:
-        if _is_continuous(direction, surface.nearly_allows):
+        if any(direction is other for other in free):
             angles = np.radians(np.arange(NEAR_STEP_DEG, 360, NEAR_STEP_DEG))
             candidates = list(se3.so3_exp(direction * angles[:, None]))
         else:
@@ -130,9 +136,10 @@ class _Surface:
         normals: Float[np.ndarray, "N 3"],
         rgb: Float[np.ndarray, "N 3"] | None,
         diameter_m: float,
+        centre_m: Float[np.ndarray, " 3"],
     ) -> None:
         keep, self.spacing = _thinned(points / diameter_m)
-        self.centre_m = points[keep].mean(axis=0)
+        self.centre_m = np.asarray(centre_m, np.float64)
         self.diameter_m = diameter_m
         self.points = np.ascontiguousarray((points[keep] - self.centre_m) / diameter_m, np.float32)
         self.normals = np.ascontiguousarray(normals[keep], np.float32)
@@ -359,7 +366,7 @@ def _closure(
     waiting = [np.eye(3)]
     while waiting and len(group) < LARGEST_GROUP:
         R = waiting.pop()
-        for other in rotations:
+        for other in rotations[: LARGEST_GROUP - len(group)]:
             product = se3.nearest_rotation(other @ R)
             if np.trace(np.array(group) @ product.T, axis1=1, axis2=2).max() < 1 + 2 * np.cos(np.radians(8)) and allows(
                 product
