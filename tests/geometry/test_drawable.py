@@ -37,6 +37,15 @@ def test_an_inside_out_body_is_flipped_whole() -> None:
     assert not found[: len(meshes.torus().faces)].any() and found[len(meshes.torus().faces) :].all()
 
 
+def test_bodies_whose_triangles_share_no_vertices_are_turned_the_same_way() -> None:
+    """As STL files have them, and seams of textures."""
+    for mesh in (meshes.cube(), meshes.torus(), meshes.bumpy(3)):
+        for faces, turned in ((mesh.faces, False), (mesh.faces[:, ::-1], True)):
+            soup = Mesh(vertices=mesh.vertices[faces].reshape(-1, 3), faces=np.arange(3 * len(faces)).reshape(-1, 3))
+            found = flips(soup)
+            assert found is not None and (found == turned).all()
+
+
 def test_single_wrong_triangles_are_found() -> None:
     mesh = meshes.bumpy(2)
     faces = mesh.faces.copy()
