@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from known_objects import CAMERA, off, pose, prepared
+from known_objects import CAMERA, look, off, pose, prepared
 
 from gnomon.errors import InputError, MethodError
 from gnomon.geometry import se3
@@ -165,6 +165,22 @@ def test_nothing_measured_is_lost_not_an_error() -> None:
     for nothing in (np.zeros_like(depth), np.full_like(depth, np.nan)):
         assert tracker.step(rgb, nothing).state == "lost"
     assert tracker.step(rgb, depth).found
+
+
+def test_an_ambiguous_start_stays_so_until_the_handle_comes_into_sight() -> None:
+    shape, model = make_shape("mug"), prepared("mug")
+    T = pose((np.radians(-60), 0, 0), (0, 0.03, 0.5))
+    clear = look(shape.mesh, T)
+    edge = int(CAMERA.project(se3.apply(T, np.array([[0.038, 0, 0.05]])))[0, 0])
+    rgb, depth, mask = (np.array(part) for part in clear)
+    depth[:, edge:], mask[:, edge:], rgb[:, edge:] = 0.35, False, 30
+    tracker = Tracker(model, CAMERA)
+    assert tracker.start(rgb, depth, mask).ambiguous
+    behind_the_board = tracker.step(rgb, depth)
+    assert behind_the_board.ambiguous and behind_the_board.runner_up is not None
+    last = [tracker.step(clear.rgb, clear.depth_m) for _ in range(4)][-1]
+    assert last.found and not last.ambiguous
+    assert off(shape, last.T_cam_obj, T) < 0.05
 
 
 def test_a_new_start_forgets_the_old_place() -> None:

@@ -12,11 +12,11 @@ from gnomon.geometry import se3
 from gnomon.geometry.camera import Camera
 from gnomon.tasks.object_pose.estimate import check_sizes, clean_depth, estimate
 from gnomon.tasks.object_pose.methods.render_compare import search
-from gnomon.tasks.object_pose.methods.render_compare.follow import Followed, Spread, follow
+from gnomon.tasks.object_pose.methods.render_compare.follow import Followed, Spread, follow, mask_at
 from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
 from gnomon.tasks.object_pose.methods.render_compare.search import Effort
 from gnomon.tasks.object_pose.methods.render_compare.verdict import FOUND, judge, pose_matrix
-from gnomon.tasks.object_pose.pose import PoseEstimate
+from gnomon.tasks.object_pose.pose import PoseEstimate, RunnerUp
 
 STARTS = 25
 MORE_STARTS = 80
@@ -64,6 +64,9 @@ class Tracker:
         self._surprise = np.array([MOST_ANGLE, MOST_SHIFT_M]) / 2
         self._usual = 0.0
         self._frames_lost = 0
+        self._frames_in_doubt = 0
+        self._rival: RunnerUp | None = None
+        """Relative to the object: T_cam_obj @ it is the other pose."""
 
     def start(
         self,
@@ -97,15 +100,51 @@ class Tracker:
         share = DOUBT if self._frames_lost else LOST
         if followed is not None and followed.score >= max(share * self._usual, LEAST_SCORE):
             self._accept(followed)
-            return PoseEstimate(
-                T_cam_obj=pose_matrix(self.model, followed.R, followed.t),
-                score=followed.score,
-                state="tracked",
-                ambiguous=False,
-                runner_up=None,
-                seconds=time.perf_counter() - began,
-            )
+            better = self._look_again(rgb, depth, began)
+            return better if better is not None else self._tracked(followed, began)
         return self._look_around(rgb, depth, followed, began)
+
+    def _tracked(self, followed: Followed, began: float) -> PoseEstimate:
+        T_cam_obj = pose_matrix(self.model, followed.R, followed.t)
+        runner_up = None
+        if self._rival is not None:
+            runner_up = RunnerUp(T_cam_obj @ self._rival.T_cam_obj, self._rival.margin)
+        return PoseEstimate(
+            T_cam_obj=T_cam_obj,
+            score=followed.score,
+            state="tracked",
+            ambiguous=runner_up is not None,
+            runner_up=runner_up,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _look_again(
+        self, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.ndarray, "H W"], began: float
+    ) -> PoseEstimate | None:
+        """After an ambiguous start, now and then a new estimate, until one is not ambiguous.
+
+        Tracking cannot do it: a handle that comes into sight where the pose has none is to it a thing nearby.
+        """
+        if self._rival is None:
+            return None
+        self._frames_in_doubt += 1
+        # Frames 1, 2, 4, 8 and so on; at least every sixteenth.
+        if self._frames_in_doubt % 16 and self._frames_in_doubt not in (1, 2, 4, 8):
+            return None
+        assert self._pose is not None
+        mask = mask_at(self.model, depth, self.camera, *self._pose)
+        if mask is None or int((mask & (depth > 0)).sum()) < 40:
+            return None
+        candidates = search.find(
+            self.model, rgb, depth, mask, self.camera, threads=self.threads, effort=Effort(refined=400, drawn=40)
+        )
+        new = judge(self.model, candidates, seconds=time.perf_counter() - began, good="reacquired")
+        if not new.found or new.ambiguous or new.score < DOUBT * self._usual:
+            return None
+        usual, turn, shift = self._usual, self._turn, self._shift
+        self._begin(new)
+        self._usual, self._turn, self._shift = usual, turn, shift
+        return new
 
     def _begin(self, found: PoseEstimate) -> None:
         R = found.T_cam_obj[:3, :3]
@@ -114,6 +153,11 @@ class Tracker:
         self._surprise = np.array([MOST_ANGLE, MOST_SHIFT_M]) / 2
         self._usual = found.score
         self._frames_lost = 0
+        self._frames_in_doubt = 0
+        self._rival = None
+        if found.ambiguous and found.runner_up is not None:
+            between = se3.inverse(found.T_cam_obj) @ found.runner_up.T_cam_obj
+            self._rival = RunnerUp(between, found.runner_up.margin)
 
     def _follow(self, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.ndarray, "H W"]) -> Followed | None:
         assert self._pose is not None

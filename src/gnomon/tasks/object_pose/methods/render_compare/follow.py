@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numba
 import numpy as np
-from jaxtyping import Float, Float32, Float64, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 from gnomon.geometry import se3
 from gnomon.geometry.camera import Camera
@@ -24,6 +24,7 @@ from gnomon.tasks.object_pose.methods.render_compare.observation import (
     describe,
     resample_depth,
 )
+from gnomon.tasks.object_pose.methods.render_compare.revision import revised_mask
 from gnomon.tasks.object_pose.methods.render_compare.search import distinct, in_threads
 
 MARGIN = 1.35
@@ -92,6 +93,28 @@ def follow(
     return Followed(R[first], t[first], float(np.clip(terms[first, 0], 0, 1)))
 
 
+def mask_at(
+    model: PoseModel,
+    depth_m: Float32[np.ndarray, "H W"],
+    camera: Camera,
+    R: Float64[np.ndarray, "3 3"],
+    t: Float64[np.ndarray, " 3"],
+) -> Bool[np.ndarray, "H W"] | None:
+    """What hangs together, as depth sees it, with the object at this pose; None where nothing of it is seen."""
+    crop = crop_around_pose(model, camera, R, t, 0.0, 160)
+    if crop is None:
+        return None
+    expected = cv2.warpAffine(
+        draw_depth(model, camera, crop, R, t), crop.to_picture, (camera.width, camera.height), flags=cv2.INTER_NEAREST
+    )
+    gate = max(GATE * model.diameter_m, SMALLEST_GATE_M)
+    mask = (expected > 0) & (depth_m > 0) & (np.abs(depth_m - expected) < gate)
+    if not mask.any():
+        return None
+    grown = revised_mask(mask, depth_m, camera, model.diameter_m)
+    return mask if grown is None else grown
+
+
 def _with_twins(
     model: PoseModel,
     seen: Observation,
@@ -103,7 +126,8 @@ def _with_twins(
     """The poses, and the best of those that look nearly like the first: depth alone lets a can spin unseen."""
     angles = np.arccos(np.clip((np.trace(model.near_symmetry_R, axis1=1, axis2=2) - 1) / 2, -1, 1))
     near = angles < (TWINS_RAD if spread.starts <= FEW_STARTS else np.pi + 1)
-    if not near.any():
+    if not near.any() or model.symmetries.continuous:
+        # What turns freely has no twins worth telling apart.
         return R, t
     twins_R = R[0] @ model.near_symmetry_R[near]
     twins_t = (R[0] @ model.near_symmetry_t[near][..., None])[..., 0] + t[0]
