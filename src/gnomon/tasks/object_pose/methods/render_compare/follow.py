@@ -34,9 +34,8 @@ GATE = 0.12
 
 
 TWINS_RAD = np.radians(32.0)
-"""How far nearly equal poses may be turned to be tried in every frame; a frame in doubt tries all of them."""
+"""How far nearly equal poses may be turned to be tried. Nothing turns over between two frames."""
 
-FEW_STARTS = 40
 TWINS_KEPT = 2
 
 
@@ -87,7 +86,7 @@ def follow(
     )
     if last is None:
         return None
-    R, t = _with_twins(model, last, R[best], t[best], spread, threads)
+    R, t = _with_twins(model, last, R[best], t[best], threads)
     R, t, value, terms = _drawn(model, last, R, t, (0.03 * d, max(0.01 * d, 0.003)), 3, threads, colour=model.textured)
     first = int(np.argmax(value))
     return Followed(R[first], t[first], float(np.clip(terms[first, 0], 0, 1)))
@@ -120,12 +119,11 @@ def _with_twins(
     seen: Observation,
     R: Float64[np.ndarray, "n 3 3"],
     t: Float64[np.ndarray, "n 3"],
-    spread: Spread,
     threads: int,
 ) -> tuple[Float64[np.ndarray, "m 3 3"], Float64[np.ndarray, "m 3"]]:
     """The poses, and the best of those that look nearly like the first: depth alone lets a can spin unseen."""
     angles = np.arccos(np.clip((np.trace(model.near_symmetry_R, axis1=1, axis2=2) - 1) / 2, -1, 1))
-    near = angles < (TWINS_RAD if spread.starts <= FEW_STARTS else np.pi + 1)
+    near = angles < TWINS_RAD
     if not near.any() or model.symmetries.continuous:
         # What turns freely has no twins worth telling apart.
         return R, t
