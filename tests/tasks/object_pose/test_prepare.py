@@ -18,6 +18,7 @@ from gnomon.geometry.symmetry import Axis, Symmetries
 from gnomon.geometry.view import draw_view, prepare_view
 from gnomon.tasks.object_pose.estimate import estimate
 from gnomon.tasks.object_pose.methods.render_compare import model as build_model
+from gnomon.tasks.object_pose.methods.render_compare.views import view_camera, view_poses
 from gnomon.tasks.object_pose.prepare import PoseModel, prepare
 from gnomon.tasks.synthetic.shapes import make_shape
 
@@ -165,8 +166,8 @@ def differing(model: PoseModel, mesh: Mesh) -> float:
     """Share of the mesh's pixels, from a dozen sides, where the light mesh's depth is off by over 2 % of d."""
     exact = prepare_view(moved(mesh, pose((0, 0, 0), tuple(-model.centre))))
     light = prepare_view(Mesh(model.shape.vertices.T.astype(np.float64), model.shape.faces))
-    T_views = build_model.view_poses(13, 4 * model.diameter_m)
-    camera = build_model._view_camera(80)
+    T_views = view_poses(13, 4 * model.diameter_m)
+    camera = view_camera(80)
     wrong = seen = 0
     for T in T_views:
         a, b = (draw_view(one, T, camera, colour=False).depth_m for one in (exact, light))
@@ -191,14 +192,14 @@ def test_a_mug_keeps_its_bottom_and_its_thin_wall() -> None:
     # Straight into the opening: the inner bottom, 9.5 cm below the rim.
     T = pose((np.pi, 0, 0), (0, 0, 0.6))
     light = Mesh(model.shape.vertices.T.astype(np.float64) + model.centre, model.shape.faces)
-    camera = build_model._view_camera(80)
+    camera = view_camera(80)
     middle = draw_view(prepare_view(light), T, camera, colour=False).depth_m[40, 40]
     assert middle == pytest.approx(0.595, abs=0.003)
 
 
 def test_points_lie_on_the_surface_and_face_the_viewer() -> None:
     mesh = icosphere(3, 0.05)
-    T_views, camera = build_model.view_poses(build_model.N_VIEWS, 0.6), build_model._view_camera(96)
+    T_views, camera = view_poses(build_model.N_VIEWS, 0.6), view_camera(96)
     points = build_model._points([draw_view(prepare_view(mesh), T, camera) for T in T_views], T_views, camera)
     assert np.isfinite(points.points).all() and len(points.points) == build_model.N_VIEWS
     radius = np.linalg.norm(points.points, axis=1)
@@ -213,6 +214,6 @@ def test_colour_counts_only_where_it_varies() -> None:
     one = replace(plain, vertex_rgb=np.full((8, 3), (200, 40, 40), np.uint8))
     faces = np.repeat(np.random.default_rng(0).integers(0, 256, (6, 3)), 2, axis=0).astype(np.uint8)
     many = replace(plain, face_rgb=faces)
-    T_views, camera = build_model.view_poses(20, 1.0), build_model._view_camera(64)
+    T_views, camera = view_poses(20, 1.0), view_camera(64)
     views = [[draw_view(prepare_view(mesh), T, camera) for T in T_views] for mesh in (plain, one, many)]
     assert [build_model._is_textured(sides) for sides in views] == [False, False, True]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import cv2
-import fast_simplification
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int32, UInt8
 
@@ -16,35 +14,24 @@ from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.orientation import outward_flips
 from gnomon.geometry.symmetry import Axis, Symmetries
 from gnomon.geometry.view import View, ViewMesh, draw_view, prepare_view
-from gnomon.geometry.weld import weld
 from gnomon.tasks.object_pose.methods.render_compare.observation import LUMA
+from gnomon.tasks.object_pose.methods.render_compare.simplify import simplify
 from gnomon.tasks.object_pose.methods.render_compare.symmetry_search import find_symmetries
+from gnomon.tasks.object_pose.methods.render_compare.views import (
+    VIEW_DISTANCE,
+    fibonacci_sphere,
+    view_camera,
+    view_poses,
+)
 
 N_VIEWS = 162
 N_POINTS = 256
 VIEW_SIZE = 96
-VIEW_DISTANCE = 6.0
-"""Diameters between object and camera: far enough for one set of visible points to serve all distances."""
-
 FEWEST_PIXELS = 24
 """A direction from which less is seen, such as a sheet from its edge, makes no template."""
 
 GRAZING = 0.2
 """Points on surfaces seen more obliquely than this cosine are not used where there are others."""
-
-TRIANGLES = 2000
-CLUSTER_CELLS = (0.0, 0.004, 0.008, 0.014, 0.02)
-"""Cells, in diameters, whose vertices are made one before simplification: CAD exports are full of seams, double walls
-and hidden layers that quadric simplification alone cannot get rid of."""
-GENTLE = 3
-"""The library's aggressiveness, 0 to 10. Its default tears thin walls."""
-MANY_TRIANGLES = 8000
-"""From here on twice as much is put up with: every hypothesis pays for each triangle."""
-MOST_TRIANGLES = 40_000
-SIMPLIFIED_OFF = 0.02
-"""A simplified mesh is wrong at pixels whose depth is off by more than this share of the diameter."""
-SIMPLIFIED_BAD = 0.03
-"""Share of wrong pixels above which more triangles are kept."""
 
 COLOUR_CELLS = 96
 TEXTURED = 0.06
@@ -108,7 +95,7 @@ def build(mesh: Mesh, symmetries: Symmetries | None) -> PoseModel:
     diameter_m = surface_diameter(used)
     drawn = prepare_view(mesh)
     T_views = view_poses(N_VIEWS, VIEW_DISTANCE * diameter_m)
-    camera = _view_camera(VIEW_SIZE)
+    camera = view_camera(VIEW_SIZE)
     views = [draw_view(drawn, T, camera) for T in T_views]
     textured = _is_textured(views)
     points = _points(views, T_views, camera)
@@ -192,32 +179,6 @@ def surface_diameter(points: Float[np.ndarray, "N 3"]) -> float:
     return float(np.sqrt(square.max()))
 
 
-def fibonacci_sphere(count: int) -> Float64[np.ndarray, "count 3"]:
-    """Unit directions spread evenly over the sphere."""
-    i = np.arange(count) + 0.5
-    z = 1 - 2 * i / count
-    angle = np.pi * (1 + np.sqrt(5)) * i
-    r = np.sqrt(1 - z * z)
-    return np.stack([r * np.cos(angle), r * np.sin(angle), z], axis=-1)
-
-
-def view_poses(count: int, distance_m: float) -> Float64[np.ndarray, "count 4 4"]:
-    """T_cam_obj of cameras on a sphere that look at the object's centre."""
-    from_object = fibonacci_sphere(count)
-    z = -from_object
-    up = np.where(np.abs(z[:, 2:]) < 0.95, np.array([0.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0]))
-    x = np.cross(up, z)
-    x /= np.linalg.norm(x, axis=-1, keepdims=True)
-    R = np.stack([x, np.cross(z, x), z], axis=-2)
-    return se3.se3(R, np.array([0.0, 0.0, distance_m]))
-
-
-def _view_camera(size: int) -> Camera:
-    """A camera in which the object at VIEW_DISTANCE diameters fills nine tenths of the picture."""
-    focal = 0.9 * size * VIEW_DISTANCE
-    return Camera(focal, focal, size / 2 - 0.5, size / 2 - 0.5, size, size)
-
-
 def _visible(
     view: View, T_cam_obj: Float64[np.ndarray, "4 4"], camera: Camera
 ) -> tuple[Bool[np.ndarray, "S S"], Float64[np.ndarray, "n 3"]]:
@@ -264,91 +225,6 @@ def _is_textured(views: list[View]) -> bool:
     return bool(max((rgb @ LUMA).std(), 2 * chromaticity.std(axis=0).max()) > TEXTURED)
 
 
-def simplify(
-    mesh: Mesh, drawn: ViewMesh, diameter_m: float
-) -> tuple[Float32[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"], tuple[str, ...]]:
-    """Fewer triangles that look the same: quadric simplification, checked by drawing, retried with more.
-
-    Simplifiers can drop a thin wall or the bottom of a mug without a word, hence the check.
-    """
-    vertices, faces = _clustered(mesh, 0.0)
-    if len(faces) <= TRIANGLES:
-        return vertices, faces, ()
-    T_views = view_poses(14, VIEW_DISTANCE * diameter_m)
-    camera = _view_camera(64)
-    reference = [draw_view(drawn, T, camera, colour=False).depth_m for T in T_views]
-    best: tuple[float, Float32[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]] | None = None
-    target = TRIANGLES
-    while target < min(2 * len(faces), MOST_TRIANGLES):
-        for cell in CLUSTER_CELLS:
-            fewer = _simplified(*_clustered(mesh, cell * diameter_m), target)
-            if len(fewer[1]) == 0 or len(fewer[1]) > 1.1 * target:
-                continue
-            bad = _share_wrong(*fewer, T_views, camera, reference, diameter_m)
-            if best is None or bad < best[0]:
-                best = bad, *fewer
-            if bad < (SIMPLIFIED_BAD if target < MANY_TRIANGLES else 2 * SIMPLIFIED_BAD):
-                return *fewer, ()
-        target *= 2
-    if len(faces) <= MOST_TRIANGLES or best is None:
-        return vertices, faces, ()
-    return best[1], best[2], (f"simplified to {len(best[2]):,} triangles, which changes {best[0]:.1%} of its looks",)
-
-
-def _clustered(mesh: Mesh, cell_m: float) -> tuple[Float32[np.ndarray, "v 3"], Int32[np.ndarray, "f 3"]]:
-    """Vertices of one cell of a grid made one (0: only those at the same place), and triangles that remain, once."""
-    place, first = weld(np.round(mesh.vertices / cell_m) if cell_m > 0 else mesh.vertices)
-    count = np.bincount(place, minlength=len(first))
-    sums = [np.bincount(place, mesh.vertices[:, axis], len(first)) for axis in range(3)]
-    vertices = np.stack(sums, axis=-1) / count[:, None]
-    faces = place[mesh.faces].astype(np.int64)
-    corners = np.sort(faces, axis=1)
-    whole = np.flatnonzero((corners[:, 0] != corners[:, 1]) & (corners[:, 1] != corners[:, 2]))
-    if cell_m > 0:
-        key = (corners[whole, 0] * len(first) + corners[whole, 1]) * len(first) + corners[whole, 2]
-        whole = whole[np.sort(np.unique(key, return_index=True)[1])]
-    return np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces[whole], np.int32)
-
-
-def _simplified(
-    vertices: Float32[np.ndarray, "v 3"], faces: Int32[np.ndarray, "f 3"], target: int
-) -> tuple[Float32[np.ndarray, "w 3"], Int32[np.ndarray, "g 3"]]:
-    """About `target` triangles by quadric error; more where the mesh's many borders and seams do not allow it."""
-    if len(faces) <= target:
-        return vertices, faces
-    fewer = fast_simplification.simplify(vertices.astype(np.float64), faces, target_count=target, agg=GENTLE)
-    return np.ascontiguousarray(fewer[0], np.float32), np.ascontiguousarray(fewer[1], np.int32)
-
-
-def _share_wrong(
-    vertices: Float[np.ndarray, "v 3"],
-    faces: Float[np.ndarray, "f 3"],
-    T_views: Float64[np.ndarray, "n 4 4"],
-    camera: Camera,
-    reference: list[Float32[np.ndarray, "S S"]],
-    diameter_m: float,
-) -> float:
-    drawn = prepare_view(Mesh(vertices=np.asarray(vertices, np.float64), faces=np.asarray(faces)))
-    wrong = seen = 0
-    tolerance_m, behind_m = SIMPLIFIED_OFF * diameter_m, 2 * VIEW_DISTANCE * diameter_m
-    for T, depth in zip(T_views, reference, strict=True):
-        other = draw_view(drawn, T, camera, colour=False).depth_m
-        before = np.where(depth > 0, depth, np.float32(behind_m))
-        after = np.where(other > 0, other, np.float32(behind_m))
-        # Outlines may move by a pixel; a wall or a leg that is gone has no such depth anywhere near, one way round.
-        wrong += int((_off_all_around(before, after, tolerance_m) | _off_all_around(after, before, tolerance_m)).sum())
-        seen += int((depth > 0).sum())
-    return wrong / max(seen, 1)
-
-
-def _off_all_around(
-    depth: Float32[np.ndarray, "S S"], other: Float32[np.ndarray, "S S"], tolerance_m: float
-) -> Bool[np.ndarray, "S S"]:
-    """Where `depth` lies outside what `other` has in the pixel and its eight neighbours."""
-    window = np.ones((3, 3), np.uint8)
-    return (depth < cv2.erode(other, window) - tolerance_m) | (depth > cv2.dilate(other, window) + tolerance_m)
-
-
 def _colours(
     drawn: ViewMesh, diameter_m: float, mesh: Mesh
 ) -> tuple[UInt8[np.ndarray, "c c c 3"], Float64[np.ndarray, " 3"], float]:
@@ -357,7 +233,7 @@ def _colours(
     extent = float((mesh.vertices.max(axis=0) - low).max()) + 1e-4
     cells_per_m = COLOUR_CELLS / extent
     sums = np.zeros((COLOUR_CELLS**3, 4), np.float32)
-    camera = _view_camera(2 * COLOUR_CELLS)
+    camera = view_camera(2 * COLOUR_CELLS)
     for T in view_poses(60, VIEW_DISTANCE * diameter_m):
         view = draw_view(drawn, T, camera)
         seen, xyz = _visible(view, T, camera)

@@ -18,6 +18,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 
 from gnomon.geometry import se3
 from gnomon.geometry.symmetry import Axis, Symmetries
+from gnomon.tasks.object_pose.methods.render_compare.views import fibonacci_sphere
 
 FOLDS = (2, 3, 4, 5, 6, 8)
 IRREGULAR_DEG = (37.0, 83.0, 101.0, 149.0, 163.0)
@@ -306,8 +307,6 @@ def _distances(queries, points, normals, start, order, reach, slack, nearest, of
 
 def _axes(surface: _Surface) -> list[Float64[np.ndarray, " 3"]]:
     """Directions about which some turn nearly fits, made exact; no two within eight degrees."""
-    from gnomon.tasks.object_pose.methods.render_compare.model import fibonacci_sphere
-
     directions = fibonacci_sphere(2 * N_AXES)[:N_AXES]
     angles = np.array([2 * np.pi / fold for fold in FOLDS])
     fit = np.stack([surface.mean_distance(se3.so3_exp(directions * angle)) for angle in angles])
