@@ -14,6 +14,7 @@ from gnomon.tasks.object_pose.estimate import check_sizes, clean_depth, estimate
 from gnomon.tasks.object_pose.methods.render_compare import search
 from gnomon.tasks.object_pose.methods.render_compare.follow import Followed, Spread, follow, mask_at
 from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
+from gnomon.tasks.object_pose.methods.render_compare.revision import bodies
 from gnomon.tasks.object_pose.methods.render_compare.search import Effort
 from gnomon.tasks.object_pose.methods.render_compare.verdict import FOUND, judge, pose_matrix
 from gnomon.tasks.object_pose.pose import PoseEstimate, RunnerUp
@@ -32,8 +33,14 @@ LOST = 0.6
 """Below this share it does not believe what it found."""
 
 LEAST_SCORE = 0.2
-MEMORY = 0.9
-"""How slowly the usual score follows the scores of tracked frames."""
+MEMORY, SLOW_MEMORY = 0.9, 0.985
+"""How slowly the usual score follows the scores of tracked frames, up and down."""
+
+MOST_TURN = np.radians(30.0)
+"""A frame that seems to turn the object further than this from the prediction is not believed."""
+
+MOST_BODIES = 4
+"""Things around the last place that are tried as the lost object, the largest first."""
 
 SEARCH_RADIUS = 0.62
 """Diameters around the last place in which a lost object is looked for, growing while it stays lost."""
@@ -174,9 +181,10 @@ class Tracker:
         if found is not None:
             guesses.append((found.R, found.t))
         again = follow(self.model, rgb, depth, self.camera, guesses, wide, self._rng, self.threads)
-        if again is None or (found is not None and found.score > again.score):
-            return found
-        return again
+        best = found if again is None or (found is not None and found.score > again.score) else again
+        turned = best is not None and se3.geodesic_angle(predicted[0], best.R) > MOST_TURN
+        # Half hidden, a long thing fits upside down about as well.
+        return None if turned else best
 
     def _accept(self, found: Followed) -> None:
         """Learn the motion, and how well it was predicted, from a pose that is believed."""
@@ -187,7 +195,9 @@ class Tracker:
         self._surprise = 0.7 * self._surprise + 0.3 * off
         self._turn = 0.3 * self._turn + 0.6 * turn
         self._shift = 0.3 * self._shift + 0.65 * shift
-        self._usual = MEMORY * self._usual + (1 - MEMORY) * found.score
+        # Slowly down: a thing that moves in front must not become what is usual.
+        memory = MEMORY if found.score > self._usual else SLOW_MEMORY
+        self._usual = memory * self._usual + (1 - memory) * found.score
         self._pose = found.R, found.t
         self._frames_lost = 0
 
@@ -201,17 +211,22 @@ class Tracker:
         """Search anew around the last place, with all that is near enough for a mask."""
         assert self._pose is not None
         self._frames_lost += 1
-        mask = self._surroundings(depth)
-        if int(mask.sum()) >= 40:
+        near = self._surroundings(depth)
+        best: PoseEstimate | None = None
+        for mask in (near, *bodies(near, depth, self.camera, MOST_BODIES)):
+            if int(mask.sum()) < 40:
+                continue
             candidates = search.find(
                 self.model, rgb, depth, mask, self.camera, threads=self.threads, effort=Effort(refined=400, drawn=40)
             )
-            best = judge(self.model, candidates, seconds=time.perf_counter() - began, good="reacquired")
-            if best.score >= max(FOUND, DOUBT * self._usual):
-                usual = self._usual
-                self._begin(best)
-                self._usual = usual
-                return best
+            new = judge(self.model, candidates, seconds=time.perf_counter() - began, good="reacquired")
+            if best is None or new.score > best.score:
+                best = new
+        if best is not None and best.score >= max(FOUND, DOUBT * self._usual):
+            usual = self._usual
+            self._begin(best)
+            self._usual = usual
+            return best
         R, t = self._pose
         self._turn, self._shift = np.zeros(3), np.zeros(3)
         guess = (followed.R, followed.t, followed.score) if followed is not None else (R, t, 0.0)

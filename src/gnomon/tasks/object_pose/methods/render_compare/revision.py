@@ -55,6 +55,34 @@ def revised_mask(
     return out
 
 
+def bodies(
+    near: Bool[np.ndarray, "H W"], depth_m: Float32[np.ndarray, "H W"], camera: Camera, most: int
+) -> list[Bool[np.ndarray, "H W"]]:
+    """What stands apart among the pixels `near`, once the plane that things stand on is gone; the largest first."""
+    rows, columns = np.flatnonzero(near.any(axis=1)), np.flatnonzero(near.any(axis=0))
+    if len(rows) == 0:
+        return []
+    y0, y1, x0, x1 = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    points = _points(depth_m[y0:y1, x0:x1], camera, int(x0), int(y0))
+    inside = near[y0:y1, x0:x1]
+    standing = inside & ~_on_plane(points, inside, np.zeros_like(inside))
+    found = []
+    left = standing.copy()
+    for _ in range(most):
+        # The core of what is largest now: pixels whose neighbours are left too.
+        core = cv2.erode(left.astype(np.uint8), np.ones((3, 3), np.uint8))
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(core, connectivity=4)
+        if len(stats) < 2 or stats[1:, cv2.CC_STAT_AREA].max() < 30:
+            break
+        seed = labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        body = _connected(points[..., 2], left, seed)
+        whole = np.zeros_like(near)
+        whole[y0:y1, x0:x1] = body
+        found.append(whole)
+        left &= ~(body | seed)
+    return found
+
+
 def _middle(
     mask: Bool[np.ndarray, "H W"], depth_m: Float32[np.ndarray, "H W"], camera: Camera
 ) -> Float64[np.ndarray, " 3"] | None:
