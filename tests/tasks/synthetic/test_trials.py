@@ -17,19 +17,19 @@ from gnomon.tasks.synthetic.trials import CAMERA, OCCLUSION_SLACK, make_trial
 @pytest.mark.parametrize("name", TUNING)
 def test_the_truth_agrees_with_the_pictures(name: str) -> None:
     shape = make_shape(name)
-    trial = make_trial(shape, 3)
+    # With seed 3 this sheet of 1.5 mm is seen from its edge, where a depth camera measures next to nothing.
+    trial = make_trial(shape, 4 if name == "slot_plate" else 3)
     view = draw_view(prepare_view(shape.mesh), trial.T_cam_obj, trial.camera)
     seen = trial.true_visible_mask
     np.testing.assert_allclose(trial.true_depth_m[seen], view.depth_m[seen], atol=1e-5)
     assert trial.visible_fraction == pytest.approx(seen.sum() / (view.depth_m > 0).sum())
     measured = seen & (trial.depth_m > 0)
-    # Of a sheet seen from near its edge little is left.
-    assert measured.sum() > (0.15 if "plate" in name else 0.3) * seen.sum()
+    assert measured.sum() > 0.3 * seen.sum()
     # Steps of the disparity and a wrong scale: a few millimetres, never centimetres.
     assert np.median(np.abs(trial.depth_m - view.depth_m)[measured]) < 0.012
     assert trial.rgb.shape == (480, 640, 3) and trial.mask.dtype == bool
     overlap = (trial.mask & seen).sum() / (trial.mask | seen).sum()
-    assert overlap > 0.3
+    assert overlap > 0.35
 
 
 def test_the_same_seed_gives_the_same_bytes() -> None:
