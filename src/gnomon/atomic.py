@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` in one step; readers see the old file or the new one, never a part."""
-    temporary = _write_beside(path, text)
+def write_text(path: Path, text: str, *, private: bool = False) -> None:
+    """Replace `path` by `text` in one step; readers see the old file or the new one, never a part.
+
+    A `private` file can be read by its owner alone, from its first byte on.
+    """
+    temporary = _write_beside(path, text, private)
     try:
         temporary.replace(path)
     except BaseException:
@@ -20,17 +23,17 @@ def write_text(path: Path, text: str) -> None:
         raise
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, private: bool = False) -> None:
     """`write_text` of readable JSON; NaN and infinities are refused because JSON has none."""
-    write_text(path, to_json(value))
+    write_text(path, to_json(value), private=private)
 
 
-def create_json(path: Path, value: Any) -> bool:
+def create_json(path: Path, value: Any, *, private: bool = False) -> bool:
     """Create `path` only if it does not exist; return whether this call was the one that created it.
 
     A hard link either makes the complete file appear or fails, also between machines on NFS.
     """
-    temporary = _write_beside(path, to_json(value))
+    temporary = _write_beside(path, to_json(value), private)
     try:
         os.link(temporary, path)
         return True
@@ -67,10 +70,11 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _write_beside(path: Path, text: str) -> Path:
+def _write_beside(path: Path, text: str, private: bool) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as stream:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -116,9 +116,9 @@ def _first_answer(
     for address in addresses:
         # A transport of its own for every exchange: pooled by address, one could serve another host's name. Used
         # without a client, it also has no log of URLs, no cookies and no proxies.
-        transport = stack.enter_context(httpx2.HTTPTransport(verify=_tls_context(url)))
+        transport = stack.enter_context(httpx2.HTTPTransport(verify=tls_context(url)))
         try:
-            response = transport.handle_request(_request(url, address, headers, timeout_s))
+            response = transport.handle_request(request_to(url, address, headers, timeout_s))
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             problem = error
             continue
@@ -127,8 +127,13 @@ def _first_answer(
     raise problem
 
 
-def _request(url: httpx2.URL, address: str, headers: Mapping[str, str], timeout_s: float) -> httpx2.Request:
-    """A request that goes to `address`, and for the server and its certificate is one to the URL's host."""
+def request_to(
+    url: httpx2.URL, address: str, headers: Mapping[str, str], timeout_s: float, body: bytes | None = None
+) -> httpx2.Request:
+    """A request that goes to `address`, and for the server and its certificate is one to the URL's host.
+
+    A GET, or with a `body` a POST.
+    """
     import httpx2
 
     host = url.raw_host.decode("ascii")
@@ -137,9 +142,10 @@ def _request(url: httpx2.URL, address: str, headers: Mapping[str, str], timeout_
     if host != address:
         extensions["sni_hostname"] = host.rstrip(".")
     return httpx2.Request(
-        "GET",
+        "GET" if body is None else "POST",
         url.copy_with(host=address, userinfo=b"", fragment=None),
         headers={"Host": url.netloc.decode("ascii"), **_credentials(url), **headers},
+        content=body,
         extensions=extensions,
     )
 
@@ -151,7 +157,8 @@ def _credentials(url: httpx2.URL) -> dict[str, str]:
     return {"Authorization": f"Basic {token}"}
 
 
-def _tls_context(url: httpx2.URL) -> ssl.SSLContext:
+def tls_context(url: httpx2.URL) -> ssl.SSLContext:
+    """What a connection to the URL is secured with: the root certificates of this machine."""
     import httpx2
 
     if url.scheme == "https":
@@ -186,9 +193,9 @@ def _explained(error: httpx2.TransportError, url: httpx2.URL, rules: Rules) -> I
     import httpx2
 
     host = url.host
-    certificate_error = _certificate_error(error)
-    if certificate_error is not None:
-        reason = certificate_error.verify_message or "it is not valid"
+    refused = certificate_error(error)
+    if refused is not None:
+        reason = refused.verify_message or "it is not valid"
         return failure(f"the certificate of {host} is refused: {reason}", url, rules.field)
     if isinstance(error, httpx2.ConnectTimeout):
         return Interrupted(f"{host} did not accept a connection in time")
@@ -199,7 +206,8 @@ def _explained(error: httpx2.TransportError, url: httpx2.URL, rules: Rules) -> I
     return Interrupted(f"the connection to {host} broke: {error}")
 
 
-def _certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+def certificate_error(error: BaseException | None) -> ssl.SSLCertVerificationError | None:
+    """The refusal of a certificate that is behind another error, if one is."""
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error
