@@ -2,7 +2,8 @@
 
     GnomonError
     ├── InputError          the user can mend it: says field, value, what was expected and how to fix it
-    │   └── NotFound        no such job, site, method ...
+    │   ├── NotFound        no such job, site, method ...
+    │   └── AccessError     a server refuses: no token, a wrong one, or one without the right
     ├── MissingError        something is not installed or not there: package, method environment, disk space
     ├── ExecutorError       the place that runs jobs failed: no process, no scheduler, a lost machine
     ├── MethodError         the algorithm ran and failed; the code says how
@@ -77,6 +78,28 @@ class NotFound(InputError):
     """The job, site, method or task that was named does not exist."""
 
     default_code = "not_found"
+
+
+class AccessError(InputError):
+    """A server does not let this caller do this.
+
+    `headers` are those of the HTTP answer, `retry_after_s` says after how many seconds another try makes sense.
+    No token ever appears in such an error.
+    """
+
+    default_code = "token_missing"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        headers: dict[str, str] | None = None,
+        retry_after_s: float | None = None,
+        **details: Any,
+    ) -> None:
+        super().__init__(message, **details)
+        self.headers = headers or {}
+        self.retry_after_s = retry_after_s
 
 
 class MissingError(GnomonError):

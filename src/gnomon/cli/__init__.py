@@ -31,6 +31,7 @@ COMMANDS = {
     "demo": ("demo", "demo", "Run every task once on data that ships with gnomon."),
     "doctor": ("doctor", "doctor", "Say what is installed, what can run here, and why not."),
     "methods": ("methods", "methods", "List, install and check the methods of the tasks."),
+    "tokens": ("tokens", "tokens", "Make, list and revoke the tokens of a server."),
     "eval": ("evaluate", "evaluate", "Compare results with ground truth."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
 }
