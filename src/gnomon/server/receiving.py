@@ -71,7 +71,7 @@ class Upload:
         with contextlib.suppress(FileNotFoundError):
             # A server that was killed just before the rename leaves it read-only.
             self.path.chmod(0o600)
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        self._descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         size = os.fstat(self._descriptor).st_size
         if start is None:
             os.ftruncate(self._descriptor, 0)
@@ -158,7 +158,7 @@ class Upload:
             self._release()
 
     def close(self) -> None:
-        """End the request, without blocking. What arrived stays if its hash was said: the next one goes on from there."""
+        """End the request, without blocking. What arrived stays for the next one, if the file's hash was said."""
         if self._descriptor is not None:
             if self._sha256 is None or self.offset == 0:
                 self.discard()
