@@ -10,7 +10,7 @@ import pytest
 
 from gnomon.executors import Capacity
 from gnomon.index import Index, open_index
-from gnomon.job import State, new_id
+from gnomon.job import Reason, State, new_id
 from gnomon.request import Request, Resources
 from gnomon.status import Status
 
@@ -23,12 +23,33 @@ def index(tmp_path: Path) -> Iterator[Index]:
         yield opened
 
 
+def make_request(
+    resources: dict[str, float] | None = None, created_at: str = "2026-01-01T00:00:00.000+00:00", label: str = "a"
+) -> Request:
+    wanted = Resources.model_validate({"cpus": 1, "mem_gb": 1.0} | (resources or {}))
+    return Request(
+        id=new_id(),
+        task="probe",
+        method="plain",
+        params={},
+        resources=wanted,
+        label=label,
+        created_at=created_at,
+        gnomon_version="0",
+    )
+
+
 def add(index: Index, **resources: float) -> str:
-    job_id = new_id()
-    wanted = Resources.model_validate({"cpus": 1, "mem_gb": 1.0} | resources)
-    request = Request(id=job_id, task="probe", method="plain", params={}, resources=wanted, gnomon_version="0")
-    index.add(request, Status(id=job_id, state=State.QUEUED))
-    return job_id
+    request = make_request(resources)
+    index.add(request, Status(id=request.id, state=State.QUEUED))
+    return request.id
+
+
+def add_of(index: Index, owner: str, key: str | None = None, **details: str) -> str:
+    """A queued job of an owner; `details` go to the request."""
+    request = make_request(None, **details)
+    index.add(request, Status(id=request.id, state=State.QUEUED), {"owner": owner, "idempotency_key": key})
+    return request.id
 
 
 def test_jobs_fit_until_one_kind_of_room_is_used_up(index: Index):
@@ -82,3 +103,57 @@ def test_pages_go_on_where_the_last_one_ended(index: Index):
     index.update(Status(id=ids[0], state=State.FAILED))
     assert [row["id"] for row in index.list(states=["failed"])] == [ids[0]]
     assert index.list(task="templates") == []
+
+
+def test_who_asked_for_a_job_is_remembered(index: Index):
+    mine, yours = add_of(index, "mine", key="k1"), add_of(index, "yours", key="k1")
+    nobodys = add(index)
+    assert index.find_key("mine", "k1") == mine
+    assert index.find_key("yours", "k1") == yours
+    assert index.find_key("mine", "k2") is None
+    assert (index.get(nobodys) or {})["owner"] == "local"
+    assert index.get("0" * 16) is None
+    assert index.queued_of("mine") == 1
+    index.update(Status(id=mine, state=State.FAILED))
+    assert index.queued_of("mine") == 0
+    assert index.count_queued() == 2
+
+
+def test_lists_can_be_narrowed(index: Index):
+    old = add_of(index, "mine", created_at="2026-01-01T00:00:00.000+00:00", label="x")
+    new = add_of(index, "yours", created_at="2026-03-01T00:00:00.000+02:00", label="y")
+
+    def found(**filters: str) -> list[str]:
+        return [row["id"] for row in index.list(**filters)]  # pyright: ignore[reportArgumentType]
+
+    assert found(owner="mine") == [old]
+    assert found(label="y") == [new]
+    assert found(site="local") == [new, old]
+    assert found(site="elsewhere") == []
+    assert found(created_after="2026-02-01") == [new]
+    assert found(created_before="2026-02-01T00:00:00Z") == [old]
+    # Zones are understood: this is the very moment of the newer job, which is left out.
+    assert found(created_after="2026-02-28T22:00:00+00:00") == []
+    with pytest.raises(ValueError):
+        found(created_after="yesterday")
+
+
+def test_counts_and_totals(index: Index):
+    one, two = add(index), add(index)
+    add(index)
+    began = 1767225600.0 + 5.0  # five seconds after make_request's time of creation
+    index.update(Status(id=one, state=State.SUCCEEDED, started_at=began, ended_at=began + 2))
+    index.update(Status(id=two, state=State.FAILED, reason=Reason.TIMEOUT, started_at=began, ended_at=began + 3))
+    assert [tuple(row.values()) for row in index.counts()] == [
+        ("probe", "failed", "timeout", 1),
+        ("probe", "queued", None, 1),
+        ("probe", "succeeded", None, 1),
+    ]
+    assert index.totals() == [{"task": "probe", "count": 2, "run_s": 5.0, "queue_s": 10.0}]
+
+
+def test_a_rebuilt_index_knows_the_submissions(index: Index):
+    request = make_request()
+    status = Status(id=request.id, state=State.QUEUED)
+    index.rebuild([(request, status, {"owner": "mine", "idempotency_key": "k"})])
+    assert index.find_key("mine", "k") == request.id

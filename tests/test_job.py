@@ -241,3 +241,17 @@ def test_atomic_files_leave_nothing_behind_on_failure(tmp_path: Path):
     assert not atomic.create_json(tmp_path / "y.json", 2)
     assert atomic.read_json(tmp_path / "y.json") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["y.json"]
+
+
+def test_a_submission_is_private_and_there_when_the_job_is(store: JobStore):
+    draft = Draft(store, new_id())
+    request = Request(id=draft.id, task="probe", method="plain", params={}, gnomon_version="0")
+    job = draft.seal(request, submission={"owner": "t1", "idempotency_key": "k"})
+    assert job.submission() == {"owner": "t1", "idempotency_key": "k"}
+    assert (job.path / "submission.json").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(FileExistsError):
+        job.keep_submission({"owner": "another"})
+
+
+def test_a_job_without_a_submission_has_an_empty_one(job: JobDir):
+    assert job.submission() == {}

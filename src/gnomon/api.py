@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from gnomon.events import EventReader
 from gnomon.executors import agent_lock
 from gnomon.index import open_or_rebuild
 from gnomon.job import JobDir, JobStore, State, new_id
-from gnomon.reconcile import Pass, Reconciler
+from gnomon.reconcile import Pass, Reconciler, deserves_retry
 from gnomon.request import Draft, Request, Resources
 from gnomon.site import get_site
 from gnomon.status import Status, derive
@@ -51,8 +51,14 @@ class Home:
         label: str | None = None,
         max_attempts: int = 3,
         allow_private_urls: bool = False,
+        submission: Mapping[str, Any] | None = None,
+        hashes: Mapping[Path, str] | None = None,
+        start: bool = True,
     ) -> Job:
         """Seal the spec with copies of its inputs into a job, and start it as soon as the site has room.
+
+        A server says in `submission` who asked and whom to tell, in `hashes` which inputs never change (sha256 by
+        path; they are linked), and starts jobs itself.
 
         Raises:
             InputError: an input is missing or of the wrong kind, or the site cannot ever run the job.
@@ -67,7 +73,7 @@ class Home:
         try:
             draft = Draft(self.store, new_id())
             try:
-                collected = inputs.collect(spec, draft.inputs)
+                collected = inputs.collect(spec, draft.inputs, hashes)
                 job = draft.seal(
                     Request(
                         id=draft.id,
@@ -84,14 +90,16 @@ class Home:
                         gnomon_version=__version__,
                     ),
                     collected.urls,
+                    submission,
                 )
             except BaseException:
                 draft.discard()
                 raise
         except OSError as error:
             raise inputs.disk_error(error, self.store.folder / "x") from error
-        self.index.add(request.read(job), derive(job))
-        self.reconciler.run_pass()
+        self.index.add(request.read(job), derive(job), job.submission())
+        if start:
+            self.reconciler.run_pass()
         return Job(self, job)
 
     def job(self, text: str) -> Job:
@@ -111,7 +119,7 @@ class Home:
         entries = []
         for job in self.store.all():
             try:
-                entries.append((request.read(job), derive(job)))
+                entries.append((request.read(job), derive(job), job.submission()))
             except (GnomonError, ValueError):
                 # A damaged folder is no reason to forget the others; `gnomon show` says what is wrong with it.
                 continue
@@ -124,7 +132,7 @@ class Home:
         for job in self.store.all():
             if job.id not in known:
                 try:
-                    self.index.add(request.read(job), derive(job))
+                    self.index.add(request.read(job), derive(job), job.submission())
                 except (GnomonError, ValueError):
                     continue
 
@@ -215,7 +223,7 @@ class Job:
         self.home.run_pass()
         return self.status()
 
-    def retry(self) -> Status:
+    def retry(self, *, start: bool = True) -> Status:
         """Make another attempt; finished steps are not done again.
 
         Raises:
@@ -236,8 +244,9 @@ class Job:
         newest = self.directory.newest_attempt()
         if newest is None or newest.launch() is not None:
             self.directory.add_attempt()
-        self.home.index.add(self.request(), derive(self.directory))
-        self.home.run_pass()
+        self.home.index.add(self.request(), derive(self.directory), self.directory.submission())
+        if start:
+            self.home.run_pass()
         return self.status()
 
     def fetch(self, target: Path | str, *, overwrite: bool = False) -> Path:
@@ -281,6 +290,10 @@ class Job:
             return True
         self.home.run_pass()
         return self.status().state.is_final
+
+    def is_owed_a_retry(self, status: Status) -> bool:
+        """Whether the reconciler will make another attempt by itself."""
+        return deserves_retry(self.directory, status, self.request().max_attempts)
 
 
 def submit(spec: TaskSpec, **options: Any) -> Job:

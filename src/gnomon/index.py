@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,11 @@ from gnomon.status import Status
 
 BUSY_TIMEOUT_S = 30.0
 ACTIVE = [state.value for state in State if state.is_active]
-UNFINISHED = [state.value for state in State if not state.is_final]
+FINAL = [state.value for state in State if state.is_final]
+LOCAL_OWNER = "local"
+"""Who owns the jobs of the command line and of a server without tokens."""
+
+Rows = list[dict[str, Any]]
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +44,10 @@ jobs = sa.Table(
     sa.Column("method", sa.String(32), nullable=False),
     sa.Column("site", sa.String(64), nullable=False),
     sa.Column("label", sa.Text),
+    sa.Column("owner", sa.String(64), nullable=False, default=LOCAL_OWNER),
+    sa.Column("idempotency_key", sa.String(255), index=True),
     sa.Column("created_at", sa.String(40), nullable=False),
+    sa.Column("submitted_s", sa.Float, nullable=False),
     sa.Column("cpus", sa.Integer, nullable=False),
     sa.Column("mem_gb", sa.Float, nullable=False),
     sa.Column("gpus", sa.Integer, nullable=False),
@@ -52,7 +60,12 @@ jobs = sa.Table(
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
     sa.Column("updated_at", sa.Float, nullable=False),
+    # For the queue: everything that decides who is next can be read from this index alone.
+    sa.Index("jobs_queue", "state", "site", "owner", "id", "cpus", "mem_gb", "gpus", "updated_at"),
 )
+
+_SLOT_COLUMNS = (jobs.c.id, jobs.c.site, jobs.c.state, jobs.c.cpus, jobs.c.mem_gb, jobs.c.gpus, jobs.c.gpu_ids)
+_OBSERVED_COLUMNS = (*_SLOT_COLUMNS, jobs.c.owner, jobs.c.attempt, jobs.c.max_attempts, jobs.c.updated_at)
 
 
 class Index:
@@ -62,6 +75,7 @@ class Index:
         home.mkdir(parents=True, exist_ok=True)
         self.url = url or os.environ.get("GNOMON_INDEX_URL") or f"sqlite:///{home / 'index.sqlite'}"
         self._engine = self._make_engine()
+        self._reads = self._engine.execution_options(gnomon_reads=True)
         self.is_new = self._prepare_table()
         """Whether the table was made just now, so that it knows nothing of the jobs there are."""
 
@@ -95,9 +109,9 @@ class Index:
             metadata.create_all(connection)
         return not exists
 
-    def add(self, request: Request, status: Status) -> None:
-        """Insert a job, or replace what was known of it."""
-        values = _job_columns(request) | _status_columns(status)
+    def add(self, request: Request, status: Status, submission: dict[str, Any] | None = None) -> None:
+        """Insert a job, or replace what was known of it. `submission` is what `JobDir.submission` gives."""
+        values = _job_columns(request, submission or {}) | _status_columns(status)
         with self._engine.begin() as connection:
             connection.execute(jobs.delete().where(jobs.c.id == request.id))
             connection.execute(jobs.insert().values(values))
@@ -110,9 +124,9 @@ class Index:
         with self._engine.begin() as connection:
             connection.execute(jobs.delete().where(jobs.c.id == job_id))
 
-    def rebuild(self, entries: Iterable[tuple[Request, Status]]) -> int:
-        """Forget everything and remember `entries` instead, in one transaction."""
-        rows = [_job_columns(request) | _status_columns(status) for request, status in entries]
+    def rebuild(self, entries: Iterable[tuple[Request, Status, dict[str, Any]]]) -> int:
+        """Forget everything and remember `entries` (request, status, submission) instead, in one transaction."""
+        rows = [_job_columns(request, submission) | _status_columns(status) for request, status, submission in entries]
         with self._engine.begin() as connection:
             connection.execute(jobs.delete())
             if rows:
@@ -120,31 +134,116 @@ class Index:
         return len(rows)
 
     def ids(self) -> set[str]:
-        with self._engine.begin() as connection:
+        with self._reads.begin() as connection:
             return set(connection.execute(sa.select(jobs.c.id)).scalars())
 
-    def unfinished(self) -> list[dict[str, Any]]:
-        """Jobs that something may still have to be done for, oldest first."""
-        query = sa.select(jobs).where(jobs.c.state.in_(UNFINISHED)).order_by(jobs.c.id)
-        return self._rows(query)
+    def get(self, job_id: str) -> dict[str, Any] | None:
+        """What is known of one job."""
+        rows = self._rows(sa.select(jobs).where(jobs.c.id == job_id))
+        return rows[0] if rows else None
+
+    def find_key(self, owner: str, key: str) -> str | None:
+        """The id of the first job that this owner submitted under an idempotency key."""
+        query = sa.select(jobs.c.id).where(jobs.c.idempotency_key == key, jobs.c.owner == owner)
+        return self._scalar(query.order_by(jobs.c.id).limit(1))
 
     def list(
         self,
         *,
         task: str | None = None,
         states: Sequence[str] = (),
+        owner: str | None = None,
+        site: str | None = None,
+        label: str | None = None,
+        created_after: str | None = None,
+        created_before: str | None = None,
         limit: int = 50,
         before: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """The newest jobs first; `before` is the last id of the page before."""
-        query = sa.select(jobs).order_by(jobs.c.id.desc()).limit(limit)
-        if task:
-            query = query.where(jobs.c.task == task)
+    ) -> Rows:
+        """The newest jobs first; `before` is the last id of the page before.
+
+        `created_after` and `created_before` are ISO 8601 times (UTC where they name no zone) that are themselves
+        left out. ValueError: one of them is none.
+        """
+        wanted = {jobs.c.task: task, jobs.c.owner: owner, jobs.c.site: site, jobs.c.label: label}
+        conditions = [column == value for column, value in wanted.items() if value is not None]
         if states:
-            query = query.where(jobs.c.state.in_(states))
+            conditions.append(jobs.c.state.in_(states))
+        if created_after:
+            conditions.append(jobs.c.submitted_s > _unix_seconds(created_after))
+        if created_before:
+            conditions.append(jobs.c.submitted_s < _unix_seconds(created_before))
         if before:
-            query = query.where(jobs.c.id < before)
+            conditions.append(jobs.c.id < before)
+        return self._rows(sa.select(jobs).where(*conditions).order_by(jobs.c.id.desc()).limit(limit))
+
+    def counts(self) -> Rows:
+        """How many jobs there are: rows of task, state, reason, count."""
+        kinds = (jobs.c.task, jobs.c.state, jobs.c.reason)
+        return self._rows(sa.select(*kinds, sa.func.count().label("count")).group_by(*kinds).order_by(*kinds))
+
+    def totals(self) -> Rows:
+        """Of each task's finished jobs that had started: task, count, and the sums run_s and queue_s in seconds."""
+        query = (
+            sa.select(
+                jobs.c.task,
+                sa.func.count().label("count"),
+                sa.func.sum(jobs.c.ended_at - jobs.c.started_at).label("run_s"),
+                sa.func.sum(jobs.c.started_at - jobs.c.submitted_s).label("queue_s"),
+            )
+            .where(jobs.c.state.in_(FINAL), jobs.c.started_at.is_not(None), jobs.c.ended_at.is_not(None))
+            .group_by(jobs.c.task)
+            .order_by(jobs.c.task)
+        )
         return self._rows(query)
+
+    def queued_of(self, owner: str) -> int:
+        """How many of an owner's jobs wait."""
+        query = sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED.value, jobs.c.owner == owner)
+        return self._scalar(query)
+
+    def count_queued(self) -> int:
+        return self._scalar(sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED.value))
+
+    def unfinished(self) -> Rows:
+        """Jobs that something may still have to be done for, oldest first."""
+        return self._rows(sa.select(jobs).where(jobs.c.state.not_in(FINAL)).order_by(jobs.c.id))
+
+    def active(self) -> Rows:
+        """The jobs that are, or may be, worked on: what a pass of the reconciler needs of them, oldest first."""
+        return self._rows(sa.select(*_OBSERVED_COLUMNS).where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.id))
+
+    def observed(self, job_ids: Sequence[str]) -> Rows:
+        """The same of the jobs with these ids, in whatever state."""
+        return self._rows(sa.select(*_OBSERVED_COLUMNS).where(jobs.c.id.in_(job_ids)))
+
+    def queued_after(self, job_id: str, limit: int) -> Rows:
+        """The same of `limit` queued jobs in the order of their ids, from behind `job_id` on."""
+        query = sa.select(*_OBSERVED_COLUMNS).where(jobs.c.state == State.QUEUED.value, jobs.c.id > job_id)
+        return self._rows(query.order_by(jobs.c.id).limit(limit))
+
+    def waiting_owners(self, site: str) -> Sequence[str]:
+        """Those who have jobs in the queue of a site."""
+        query = sa.select(jobs.c.owner).distinct().where(jobs.c.state == State.QUEUED.value, jobs.c.site == site)
+        with self._reads.begin() as connection:
+            return list(connection.execute(query).scalars())
+
+    def next_queued(self, site: str, owner: str, room: Capacity, most: Capacity, overdue_before: float) -> str | None:
+        """The id of an owner's oldest queued job that fits into `room` or has waited since before `overdue_before`.
+
+        A job that wants more than `most`, the site when it is empty, is taken to want just that.
+        """
+        fits = sa.and_(jobs.c.cpus <= room.cpus, jobs.c.mem_gb <= room.mem_gb, jobs.c.gpus <= room.gpus)
+        if room == most:
+            fits = jobs.c.gpus <= room.gpus
+        query = sa.select(jobs.c.id).where(
+            jobs.c.state == State.QUEUED.value,
+            jobs.c.site == site,
+            jobs.c.owner == owner,
+            jobs.c.gpus <= most.gpus,
+            sa.or_(fits, jobs.c.updated_at < overdue_before),
+        )
+        return self._scalar(query.order_by(jobs.c.id).limit(1))
 
     def take_slot(self, job_id: str, capacity: Capacity) -> list[int] | None:
         """Move a queued job to launching if the site has room for it beside what already runs there.
@@ -156,10 +255,10 @@ class Index:
             if connection.dialect.name == "postgresql":
                 # SQLite's transactions are serial by themselves; here two could see the same free slot.
                 connection.exec_driver_sql("LOCK TABLE jobs IN EXCLUSIVE MODE")
-            row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+            row = connection.execute(sa.select(*_SLOT_COLUMNS).where(jobs.c.id == job_id)).mappings().one_or_none()
             if row is None or row["state"] != State.QUEUED:
                 return None
-            query = sa.select(jobs).where(jobs.c.site == row["site"], jobs.c.state.in_(ACTIVE))
+            query = sa.select(*_SLOT_COLUMNS).where(jobs.c.site == row["site"], jobs.c.state.in_(ACTIVE))
             running = connection.execute(query).mappings().all()
             gpu_ids = _room_for(row, running, capacity)
             if gpu_ids is None:
@@ -168,9 +267,13 @@ class Index:
             connection.execute(jobs.update().where(jobs.c.id == job_id).values(taken))
         return gpu_ids
 
-    def _rows(self, query: sa.Select[Any]) -> list[dict[str, Any]]:
-        with self._engine.begin() as connection:
+    def _rows(self, query: sa.Executable) -> Rows:
+        with self._reads.begin() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _scalar(self, query: sa.Executable) -> Any:
+        with self._reads.begin() as connection:
+            return connection.execute(query).scalar()
 
     def _connect_args(self) -> dict[str, Any]:
         return {"timeout": BUSY_TIMEOUT_S} if self.url.startswith("sqlite") else {}
@@ -204,6 +307,16 @@ def open_index(home: Path, url: str | None = None) -> Iterator[Index]:
         index.close()
 
 
+def room_left(running: Sequence[dict[str, Any]], capacity: Capacity) -> Capacity:
+    """What is free beside the rows of jobs that run. Nothing, where one job has more than the whole site."""
+    busy = {number for row in running for number in row["gpu_ids"]}
+    return Capacity(
+        cpus=max(0, capacity.cpus - sum(row["cpus"] for row in running)),
+        mem_gb=max(0.0, capacity.mem_gb - sum(row["mem_gb"] for row in running)),
+        gpus=sum(number not in busy for number in range(capacity.gpus)),
+    )
+
+
 def _room_for(row: sa.RowMapping, running: Sequence[sa.RowMapping], capacity: Capacity) -> list[int] | None:
     """The GPUs the job would get, or None when what runs leaves too little for it."""
     busy = {number for other in running for number in other["gpu_ids"]}
@@ -224,18 +337,27 @@ def _prepare_sqlite(connection: Any, record: Any) -> None:
 
 
 def _begin_immediate(connection: sa.Connection) -> None:
-    # Take the write lock at once: a transaction that reads and then writes must not lose it in between.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    # Take the write lock at once: a transaction that reads and then writes must not lose it in between. One that
+    # only reads takes none, so that listings and passes do not wait for each other.
+    connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("gnomon_reads") else "BEGIN IMMEDIATE")
 
 
-def _job_columns(request: Request) -> dict[str, Any]:
+def _unix_seconds(timestamp: str) -> float:
+    moment = datetime.fromisoformat(timestamp)
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def _job_columns(request: Request, submission: dict[str, Any]) -> dict[str, Any]:
     return {
         "id": request.id,
         "task": request.task,
         "method": request.method,
         "site": request.site,
         "label": request.label,
+        "owner": submission.get("owner") or LOCAL_OWNER,
+        "idempotency_key": submission.get("idempotency_key"),
         "created_at": request.created_at,
+        "submitted_s": _unix_seconds(request.created_at),
         "cpus": request.resources.cpus,
         "mem_gb": request.resources.mem_gb,
         "gpus": request.resources.gpus,

@@ -9,6 +9,7 @@
       results/              appears by one rename of an attempt's out/, once
       cancel                empty marker
       private.json          complete URLs of remote inputs, readable by the owner alone, gone once they are fetched
+      submission.json       who asked for the job and whom to tell of its end; readable by the owner alone
 
 A later attempt takes over its predecessor's out/ by a rename. That one step keeps every finished piece of work and
 fences the predecessor: its path is gone, so a late process can neither add to the results nor publish them.
@@ -236,15 +237,21 @@ class JobDir:
 
     def keep_private_urls(self, urls: dict[str, str]) -> None:
         """Put down URLs that may carry passwords or signatures, for the worker alone."""
-        descriptor = os.open(self.path / "private.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(atomic.to_json(urls))
+        _write_private(self.path / "private.json", urls)
 
     def private_urls(self) -> dict[str, str]:
         return atomic.read_json(self.path / "private.json") or {}
 
     def forget_private_urls(self) -> None:
         (self.path / "private.json").unlink(missing_ok=True)
+
+    def keep_submission(self, record: dict[str, Any]) -> None:
+        """Put down who asked for the job and whom to tell; once, before the job becomes visible."""
+        _write_private(self.path / "submission.json", record)
+
+    def submission(self) -> dict[str, Any]:
+        """Who asked for the job and whom to tell; empty for a job that was made without such a record."""
+        return atomic.read_json(self.path / "submission.json") or {}
 
     def is_queued(self) -> bool:
         """Whether an attempt was asked for that nobody has launched yet."""
@@ -309,3 +316,12 @@ class JobStore:
             )
         some = ", ".join(job.id for job in matches[:5])
         raise NotFound(f"{text!r} fits {len(matches)} jobs: {some}", code="job_ambiguous", field="job", value=text)
+
+
+def _write_private(path: Path, value: dict[str, Any]) -> None:
+    """A file that only the owner may read; its folder is not visible yet, so it need not appear in one step."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(atomic.to_json(value))
+        stream.flush()
+        os.fsync(stream.fileno())

@@ -111,9 +111,16 @@ class Draft:
     def inputs(self) -> Path:
         return self.path / "inputs"
 
-    def seal(self, request: Request, private_urls: dict[str, str] | None = None) -> JobDir:
-        """Write the request, ask for the first attempt, and make the job visible."""
+    def seal(
+        self,
+        request: Request,
+        private_urls: dict[str, str] | None = None,
+        submission: dict[str, Any] | None = None,
+    ) -> JobDir:
+        """Write the request and who made it, ask for the first attempt, and make the job visible."""
         draft = JobDir(self.path)
+        if submission:
+            draft.keep_submission(submission)
         if private_urls:
             draft.keep_private_urls(private_urls)
         atomic.write_json(draft.request, request.sealed().model_dump())
