@@ -2,7 +2,7 @@
 
     python -m gnomon.agent HOME
 
-Every command that leaves unfinished jobs behind starts it unless it runs already. Killing it loses nothing: the
+Every command that leaves unfinished jobs behind starts it unless it or a server runs already. Killing it loses nothing: the
 next command, or the end of a running job, starts another.
 """
 
@@ -35,7 +35,7 @@ def _pass_until_done(home: Path) -> None:
 
     with open_index(home) as index:
         reconciler = Reconciler(home, index)
-        while reconciler.run_pass().unfinished:
+        while reconciler.run_pass().unfinished and not agent_lock.is_served(home):
             time.sleep(PASS_INTERVAL_S)
 
 

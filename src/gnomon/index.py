@@ -60,6 +60,8 @@ jobs = sa.Table(
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
     sa.Column("updated_at", sa.Float, nullable=False),
+    sa.Column("cost", sa.Float),
+    sa.Column("currency", sa.String(8)),
     # For the queue: everything that decides who is next can be read from this index alone.
     sa.Index("jobs_queue", "state", "site", "owner", "id", "cpus", "mem_gb", "gpus", "updated_at"),
 )
@@ -196,6 +198,15 @@ class Index:
             .order_by(jobs.c.task)
         )
         return self._rows(query)
+
+    def costs(self) -> Rows:
+        """What the jobs of each task have cost, by currency."""
+        query = sa.select(jobs.c.task, jobs.c.currency, sa.func.sum(jobs.c.cost).label("cost"))
+        return self._rows(query.where(jobs.c.cost.is_not(None)).group_by(jobs.c.task, jobs.c.currency))
+
+    def ended_since(self, since_s: float) -> Rows:
+        """Jobs that ended after this time."""
+        return self._rows(sa.select(jobs).where(jobs.c.state.in_(FINAL), jobs.c.ended_at > since_s))
 
     def queued_of(self, owner: str) -> int:
         """How many of an owner's jobs wait."""
@@ -375,4 +386,6 @@ def _status_columns(status: Status) -> dict[str, Any]:
         "started_at": status.started_at,
         "ended_at": status.ended_at,
         "updated_at": time.time(),
+        "cost": status.cost,
+        "currency": status.currency,
     }

@@ -6,11 +6,13 @@ in its staging state, through `gnomon.fetch`, and hashes everything again so tha
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -37,8 +39,10 @@ class Collected:
     """The complete URL of each remote input by its name; passwords and signatures in them are secrets."""
 
 
-def collect(spec: TaskSpec, folder: Path) -> Collected:
+def collect(spec: TaskSpec, folder: Path, known: Mapping[Path, str] | None = None) -> Collected:
     """Copy the spec's local inputs into `folder`, and note where the others come from.
+
+    `known` has the sha256 of files that never change any more: they are linked, not copied and hashed again.
 
     Raises:
         InputError: a file is missing, unreadable, too large or of an unknown kind.
@@ -56,7 +60,7 @@ def collect(spec: TaskSpec, folder: Path) -> Collected:
         names = []
         for index, source in enumerate(sources):
             slot = f"{field}/{index:04d}" if is_list else field
-            added = _collect_one(field, marker, source, slot, folder)
+            added = _collect_one(field, marker, source, slot, folder, known or {})
             names.append(added[0].name)
             files.extend(added)
             if added[0].url is not None:
@@ -115,7 +119,9 @@ def safe_name(name: str) -> str:
     return cleaned[-120:]
 
 
-def _collect_one(field: str, marker: Input, source: str, slot: str, folder: Path) -> list[InputFile]:
+def _collect_one(
+    field: str, marker: Input, source: str, slot: str, folder: Path, known: Mapping[Path, str]
+) -> list[InputFile]:
     scheme = urlsplit(source).scheme.lower()
     if scheme in ("http", "https"):
         from gnomon.fetch.names import file_name_of, parse_url, public_form
@@ -135,11 +141,11 @@ def _collect_one(field: str, marker: Input, source: str, slot: str, folder: Path
     path = Path(url2pathname(urlsplit(source).path)) if scheme == "file" else Path(source).expanduser()
     _check_local(field, marker, path)
     # The main file keeps its name, because companions may be found by it; slashes and the like cannot be in it.
-    added = [_copy(path, f"{slot}/{path.name}", folder, field)]
+    added = [_take(path, f"{slot}/{path.name}", folder, field, known)]
     for companion in marker.companions(path) if marker.companions else []:
         beside = path.parent / companion
         if beside.is_file():
-            added.append(_copy(beside, f"{slot}/{PurePosixPath(companion)}", folder, field))
+            added.append(_take(beside, f"{slot}/{PurePosixPath(companion)}", folder, field, known))
     return added
 
 
@@ -177,9 +183,18 @@ def _check_suffix(field: str, marker: Input, name: str) -> None:
         )
 
 
-def _copy(source: Path, name: str, folder: Path, field: str) -> InputFile:
+def _take(source: Path, name: str, folder: Path, field: str, known: Mapping[Path, str]) -> InputFile:
+    """Copy a file into the job; a link does where its content is known and will stay as it is."""
     target = input_path(folder, name)
     target.parent.mkdir(parents=True, exist_ok=True)
+    if source in known:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return InputFile(name=name, sha256=known[source], size=target.stat().st_size)
+    return _copy(source, target, name, field)
+
+
+def _copy(source: Path, target: Path, name: str, field: str) -> InputFile:
     digest = hashlib.sha256()
     size = 0
     try:

@@ -85,7 +85,7 @@ class Reconciler:
         if status.state.is_active and not self._is_running(job, row):
             _close_vanished(job.attempt(status.attempt))
             status = derive(job)
-        if _deserves_retry(job, status, row["max_attempts"]):
+        if deserves_retry(job, status, row["max_attempts"]):
             log.info("job %s: attempt %s ended by %s, trying again", job.id, status.attempt, status.reason)
             job.add_attempt()
             status = derive(job)
@@ -129,6 +129,8 @@ def launch(job: JobDir, site: Site, gpu_ids: list[int]) -> bool:
         "launched_at": round(time.time(), 3),
         "host": socket.gethostname(),
     }
+    if site.price_per_hour is not None:
+        claim |= {"price_per_hour": site.price_per_hour, "currency": site.currency}
     try:
         resources = request.read(job).resources
     except GnomonError as error:
@@ -169,7 +171,7 @@ def _record_failure(attempt: Attempt, error: GnomonError, reason: Reason) -> Non
     attempt.record_exit({"reason": reason.value, "error": record, "ended_at": round(time.time(), 3)})
 
 
-def _deserves_retry(job: JobDir, status: Status, max_attempts: int) -> bool:
+def deserves_retry(job: JobDir, status: Status, max_attempts: int) -> bool:
     return (
         status.state is State.FAILED
         and status.reason is not None

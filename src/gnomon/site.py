@@ -30,6 +30,9 @@ class LocalSettings(Frozen):
     cpus: int | None = Field(default=None, ge=1)
     mem_gb: float | None = Field(default=None, gt=0)
     gpus: int | None = Field(default=None, ge=0)
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """What an hour of the site's device costs; completed jobs then say what they cost."""
+    currency: str = Field(default="USD", min_length=1, max_length=8)
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class Site:
     launcher: Launcher
     runtime: Runtime
     transfer: Transfer
+    price_per_hour: float | None = None
+    currency: str = "USD"
 
 
 def load_sites(home: Path, file: Path | None = None) -> dict[str, Site]:
@@ -120,4 +125,4 @@ def _make(name: str, table: dict[str, Any], home: Path) -> Site:
         mem_gb=settings.mem_gb or usable_memory_gb(),
         gpus=count_gpus() if settings.gpus is None else settings.gpus,
     )
-    return Site(name, LocalLauncher(home, capacity), HostRuntime(), SamePathTransfer())
+    return Site(name, LocalLauncher(home, capacity), HostRuntime(), SamePathTransfer(), settings.price_per_hour, settings.currency)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +38,9 @@ class Status(Frozen):
     """The GPUs an active attempt was given, by number."""
     cpu_s: float | None = None
     max_rss_mb: float | None = None
+    cost: float | None = None
+    """Seconds of all attempts times the price their site states, in `currency`; None where it states none."""
+    currency: str | None = None
 
 
 def derive(job: JobDir) -> Status:
@@ -64,6 +68,7 @@ def _succeeded(job: JobDir, result: dict[str, Any]) -> Status:
         ended_at=_seconds(result["ended_at"]),
         cpu_s=outcome.get("cpu_s"),
         max_rss_mb=outcome.get("max_rss_mb"),
+        **_cost(job, attempt),
     )
 
 
@@ -90,11 +95,27 @@ def _of_attempt(job: JobDir, attempt: Attempt) -> Status:
             cpu_s=outcome.get("cpu_s"),
             max_rss_mb=outcome.get("max_rss_mb"),
             **times,
+            **_cost(job, attempt),
         )
     states = [event["state"] for event in events if event["event"] == "state"]
     state = State(states[-1]) if states else State.LAUNCHING
     gpu_ids = (attempt.launch() or {}).get("gpu_ids", ())
     return Status(id=job.id, state=state, progress=_progress(events), gpu_ids=gpu_ids, **times)
+
+
+def _cost(job: JobDir, newest: Attempt) -> dict[str, Any]:
+    if (newest.launch() or {}).get("price_per_hour") is None:
+        return {}
+    amount, currency = 0.0, ""
+    for attempt in job.attempts():
+        launch, outcome = attempt.launch() or {}, attempt.exit() or {}
+        seconds = outcome.get("wall_s")
+        if seconds is None:
+            # Its launcher vanished and could not measure; or the worker has published and is just ending.
+            seconds = max(0.0, outcome.get("ended_at", time.time()) - launch.get("launched_at", time.time()))
+        currency = launch.get("currency", currency)
+        amount += launch.get("price_per_hour", 0.0) * seconds / 3600.0
+    return {"cost": round(amount, 6), "currency": currency}
 
 
 def _progress(events: list[dict[str, Any]]) -> Progress | None:

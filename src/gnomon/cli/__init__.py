@@ -28,6 +28,7 @@ COMMANDS = {
     "fetch": ("jobs", "fetch", "Copy a job's results into a folder."),
     "rm": ("jobs", "rm", "Delete jobs with all their files."),
     "reindex": ("jobs", "reindex", "Rebuild the index from the job folders."),
+    "serve": ("serve", "serve", "Serve jobs over HTTP, with warm workers and the old systems' APIs."),
     "demo": ("demo", "demo", "Run every task once on data that ships with gnomon."),
     "doctor": ("doctor", "doctor", "Say what is installed, what can run here, and why not."),
     "methods": ("methods", "methods", "List, install and check the methods of the tasks."),

@@ -1,0 +1,192 @@
+"""A server's life: everything opened in order, uvicorn run on each socket, everything closed in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+
+from gnomon import atomic
+from gnomon.api import Home
+from gnomon.errors import ExecutorError
+from gnomon.executors import agent_lock
+from gnomon.executors.warm import PoolSettings, WarmPool
+from gnomon.server import facades
+from gnomon.server.access import AccessPolicy, check_exposed, needs_tokens
+from gnomon.server.app import make_app
+from gnomon.server.listeners import address_of, open_socket
+from gnomon.server.service import Service
+from gnomon.server.settings import ServerSettings
+from gnomon.server.tokens import TokenStore
+from gnomon.tasks import get_task
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 10
+"""How long requests that are under way may take to end when the server is told to stop."""
+
+SWEEP_INTERVAL_S = 300.0
+ANNOUNCE_INTERVAL_S = 10.0
+
+
+class _Server(uvicorn.Server):
+    """Several of them share one loop, so signals are handled once, by `serve`."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(settings: ServerSettings, home_path: Path) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Raises:
+        ExecutorError: a port is taken (`port_taken`), or another server already serves this home (`home_served`).
+        MissingError: the address can be reached from elsewhere and there are no tokens (`tokens_needed`).
+    """
+    asyncio.run(_serve(settings, home_path), loop_factory=_loop_factory())
+
+
+def _loop_factory():
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: ServerSettings, home_path: Path) -> None:
+    store = TokenStore(home_path)
+    wanted = facades.parse(settings.facade, settings)
+    for host in {settings.host, *(facade.host for facade in wanted)}:
+        check_exposed(host, store)
+    policy = AccessPolicy(
+        required=settings.require_token or needs_tokens(settings.host),
+        store=store,
+        hosts=settings.allow_host,
+        cors_origins=settings.cors_origin,
+    )
+    with contextlib.ExitStack() as opened:
+        main_socket = opened.enter_context(open_socket(settings.host, settings.port, "the server"))
+        sockets = {
+            facade.name: opened.enter_context(open_socket(facade.host, facade.port, f"the {facade.name} API"))
+            for facade in wanted
+            if facade.port is not None
+        }
+        if not opened.enter_context(agent_lock.serving(home_path)):
+            raise ExecutorError(
+                f"another server already works on {home_path}",
+                code="home_served",
+                field="GNOMON_HOME",
+                value=str(home_path),
+                fix="stop it, or give this server another home",
+            )
+        service = _open_service(settings, home_path)
+        opened.callback(service.home.close)
+        app = make_app(service, settings, policy)
+        apps: list[tuple[FastAPI, socket.socket]] = [(app, main_socket)]
+        for facade in wanted:
+            facade_app = facade.make(service, settings, policy)
+            if facade.port is not None:
+                apps.append((facade_app, sockets[facade.name]))
+            else:
+                app.mount(facade.prefix, facade_app)
+        await _run_all(service, settings, apps, home_path)
+
+
+def _open_service(settings: ServerSettings, home_path: Path) -> Service:
+    home = Home(home_path)
+    home.ensure_indexed()
+    service = Service(settings, home)
+    for task in settings.warm:
+        get_task(task)
+    local = home.reconciler.sites.get("local")
+    if local is not None and settings.workers != 0:
+        capacity = local.launcher.capacity()
+        pool = WarmPool(
+            home_path,
+            PoolSettings(size=settings.workers or capacity.cpus, warm_tasks=settings.warm),
+            service.engine.wake,
+        )
+        service.use_pool(pool)
+    return service
+
+
+async def _run_all(
+    service: Service, settings: ServerSettings, apps: list[tuple[FastAPI, socket.socket]], home_path: Path
+) -> None:
+    servers = [_Server(_config(app, settings)) for app, _ in apps]
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    service.start(loop)
+    running = [
+        asyncio.create_task(server.serve(sockets=[found])) for server, (_, found) in zip(servers, apps, strict=True)
+    ]
+    upkeep = asyncio.create_task(_upkeep(service))
+    _say_where(home_path, [address_of(found) for _, found in apps])
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait([stop, upkeep, *running], return_when=asyncio.FIRST_COMPLETED)
+    log.info("stopping; jobs that run go on without the server")
+    service.close()
+    for server in servers:
+        server.should_exit = True
+    for task in (stop, upkeep):
+        task.cancel()
+    await asyncio.gather(*running, stop, upkeep, return_exceptions=True)
+    await asyncio.to_thread(service.stop)
+    (home_path / "server" / "address.json").unlink(missing_ok=True)
+
+
+def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=settings.log_level == "debug",
+        # Off loopback a proxy's word about the client is not believed unasked.
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=DRAIN_S,
+        limit_concurrency=2000,
+        lifespan="off",
+        ws="none",
+    )
+
+
+async def _upkeep(service: Service) -> None:
+    """Webhooks all the time; missed ends and retention now and then."""
+    await asyncio.gather(
+        service.webhooks.run(),
+        _again_and_again(service.announce_missed, ANNOUNCE_INTERVAL_S),
+        _again_and_again(service.sweep, SWEEP_INTERVAL_S),
+    )
+
+
+async def _again_and_again(work: Callable[[], None], interval_s: float) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(work)
+        except Exception:
+            log.exception("%s failed; it is tried again", work.__name__)
+        await asyncio.sleep(interval_s)
+
+
+def _say_where(home_path: Path, addresses: list[str]) -> None:
+    """Tell programs, by a file, and people, by a line, where the server is."""
+    folder = home_path / "server"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    atomic.write_json(folder / "address.json", {"addresses": addresses, "pid": os.getpid()})
+    for address in addresses:
+        log.info("listening on %s", address)
+    print(json.dumps({"addresses": addresses, "docs": f"{addresses[0]}/docs"}), flush=True)
