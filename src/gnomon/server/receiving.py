@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gnomon.errors import InputError, LimitError
+from gnomon.errors import GnomonError, InputError, LimitError
 from gnomon.inputs import CHUNK_BYTES, disk_error
 
 if TYPE_CHECKING:
@@ -17,26 +17,23 @@ if TYPE_CHECKING:
     from gnomon.server.uploads import UploadStore
 
 
-class UploadConflict(InputError):
-    """Another request is ahead of this one. `headers` and `retry_after_s` belong into the answer."""
+class _WithHeaders(GnomonError):
+    """`headers` and `retry_after_s` belong into the answer."""
 
     def __init__(
         self, message: str, *, headers: dict[str, str] | None = None, retry_after_s: float | None = None, **details: Any
     ) -> None:
         super().__init__(message, **details)
-        self.headers = headers
+        self.headers = headers or {}
         self.retry_after_s = retry_after_s
 
 
-class UploadLimit(LimitError):
-    """Too slow, or too many at once. `headers` and `retry_after_s` belong into the answer."""
+class UploadConflict(_WithHeaders, InputError):
+    """Another request is ahead of this one."""
 
-    def __init__(
-        self, message: str, *, headers: dict[str, str] | None = None, retry_after_s: float | None = None, **details: Any
-    ) -> None:
-        super().__init__(message, **details)
-        self.headers = headers
-        self.retry_after_s = retry_after_s
+
+class UploadLimit(_WithHeaders, LimitError):
+    """Too slow, or too many at once."""
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,10 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class SweptUploads:
-    """How much a sweep removed."""
+    """What a sweep removed. Files that jobs use too free nothing yet."""
 
     files: int
-    size_bytes: int
+    freed_bytes: int
 
 
 class UploadStore:
@@ -204,18 +204,16 @@ class UploadStore:
 
     def sweep(self, *, unused_before: float, partial_before: float) -> SweptUploads:
         """Remove whole files not used and partial ones not written to since these times, in Unix seconds."""
-        files = size = 0
-        for entry in self._whole_files():
-            with contextlib.suppress(FileNotFoundError):
-                about = entry.stat()
-                if about.st_mtime < unused_before and self._remove(Path(entry.path), about.st_size):
-                    files, size = files + 1, size + about.st_size
-        for path in self.partial.iterdir():
+        partial = [(path, partial_before) for path in self.partial.iterdir()]
+        whole = [(Path(entry.path), unused_before) for entry in self._whole_files()]
+        files = freed_bytes = 0
+        for path, limit in [*partial, *whole]:
             with contextlib.suppress(FileNotFoundError):
                 about = path.stat()
-                if about.st_mtime < partial_before and self._remove(path, about.st_size):
-                    files, size = files + 1, size + about.st_size
-        return SweptUploads(files, size)
+                if about.st_mtime < limit and self._remove(path, about.st_size):
+                    files += 1
+                    freed_bytes += about.st_size if about.st_nlink == 1 else 0
+        return SweptUploads(files, freed_bytes)
 
     # For Upload
 
