@@ -33,6 +33,7 @@ COMMANDS = {
     "doctor": ("doctor", "doctor", "Say what is installed, what can run here, and why not."),
     "methods": ("methods", "methods", "List, install and check the methods of the tasks."),
     "tokens": ("tokens", "tokens", "Make, list and revoke the tokens of a server."),
+    "webhooks": ("webhooks", "webhooks", "Tell other programs of jobs, and see what became of the messages."),
     "eval": ("evaluate", "evaluate", "Compare results with ground truth."),
     "completion": ("completion", "completion", "Print the completion script for a shell."),
 }
