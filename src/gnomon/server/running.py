@@ -19,7 +19,6 @@ from gnomon import atomic
 from gnomon.api import Home
 from gnomon.errors import ExecutorError
 from gnomon.executors import agent_lock
-from gnomon.executors.warm import PoolSettings, WarmPool
 from gnomon.server import facades
 from gnomon.server.access import AccessPolicy, check_exposed, needs_tokens
 from gnomon.server.app import make_app
@@ -53,7 +52,8 @@ def run(settings: ServerSettings, home_path: Path) -> None:
         ExecutorError: a port is taken (`port_taken`), or another server already serves this home (`home_served`).
         MissingError: the address can be reached from elsewhere and there are no tokens (`tokens_needed`).
     """
-    asyncio.run(_serve(settings, home_path), loop_factory=_loop_factory())
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, home_path))
 
 
 def _loop_factory():
@@ -111,6 +111,8 @@ def _open_service(settings: ServerSettings, home_path: Path) -> Service:
         get_task(task)
     local = home.reconciler.sites.get("local")
     if local is not None and settings.workers != 0:
+        from gnomon.executors.warm import PoolSettings, WarmPool
+
         capacity = local.launcher.capacity()
         pool = WarmPool(
             home_path,

@@ -13,19 +13,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.concurrency import run_in_threadpool
 
 from gnomon import atomic
 from gnomon.api import Home, Job
 from gnomon.errors import GnomonError, InputError, LimitError, NotFound
-from gnomon.executors.warm import WarmPool
+from gnomon.executors.local import LocalLauncher
 from gnomon.job import is_id
 from gnomon.request import Resources
 from gnomon.server.access import Caller
 from gnomon.server.engine import Engine
 from gnomon.server.orders import Order, resources_of
+from gnomon.server.problem import HttpError
 from gnomon.server.retention import Retention, RetentionPolicy
 from gnomon.server.settings import ServerSettings
 from gnomon.server.uploads import UploadStore
@@ -36,6 +37,9 @@ from gnomon.status import Status, derive
 from gnomon.tasks.spec import TaskSpec
 
 log = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from gnomon.executors.warm import WarmPool
 
 T = TypeVar("T")
 
@@ -67,6 +71,7 @@ class Service:
             max_bytes=int(settings.max_upload_gb * 1e9),
             max_total_bytes=int(settings.uploads_gb * 1e9),
         )
+        self.webhooks = Webhooks(home.path, allow_private=settings.allow_private_webhooks)
         self.retention = Retention(
             RetentionPolicy(
                 keep_days=settings.keep_days,
@@ -76,8 +81,8 @@ class Service:
             ),
             home,
             self.uploads,
+            self.webhooks.is_held,
         )
-        self.webhooks = Webhooks(home.path, allow_private=settings.allow_private_webhooks)
         self.pool: WarmPool | None = None
         self.answered: Counter[int] = Counter()
         self.started_at = time.time()
@@ -90,7 +95,9 @@ class Service:
     def use_pool(self, pool: WarmPool) -> None:
         """Let the local site's jobs run in warm workers."""
         self.pool = pool
-        self.home.reconciler.sites["local"].launcher.use_pool(pool)
+        launcher = self.home.reconciler.sites["local"].launcher
+        assert isinstance(launcher, LocalLauncher)
+        launcher.use_pool(pool)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.engine.listeners.append(self._announce)
@@ -106,7 +113,7 @@ class Service:
 
     def sweep(self) -> None:
         """Delete what the retention policy says."""
-        self.retention.sweep(time.time(), is_held=self.webhooks.is_held)
+        self.retention.sweep(time.time())
 
     def announce_missed(self) -> None:
         """Tell of jobs whose end another process noticed first, or that ended while no server ran."""
@@ -129,7 +136,7 @@ class Service:
         """
         order.check_names(self.settings.max_files)
         if order.webhook_url is not None:
-            check_url(order.webhook_url)
+            check_url(order.webhook_url, "webhook_url", allow_private=self.settings.allow_private_webhooks)
         fingerprint = order.fingerprint() if idempotency_key is not None else None
         with self._one_at_a_time(caller.owner, idempotency_key):
             if idempotency_key is not None:
@@ -258,6 +265,7 @@ class Service:
 
     def remove(self, job: Job) -> None:
         job.remove()
+        self.webhooks.forget_job(job.id)
 
     def close(self) -> None:
         """Take no more jobs. Those that run go on without the server."""
@@ -308,7 +316,11 @@ class Service:
         folder = self._staging / f"{os.getpid()}-{secrets.token_hex(6)}"
         folder.mkdir(parents=True)
         try:
-            self.uploads.lay_out(order.files, folder)
+            try:
+                self.uploads.lay_out(order.files, folder)
+            except NotFound as error:
+                # Here it is a field of the order that is wrong, not the address of the request.
+                raise HttpError(**error.to_dict(), http_status=422) from None
             yield folder, {folder / name: sha256 for name, sha256 in order.files.items()}
         finally:
             shutil.rmtree(folder, ignore_errors=True)

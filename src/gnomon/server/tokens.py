@@ -226,6 +226,8 @@ class TokenStore:
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)
         except (FileNotFoundError, NotADirectoryError):
             seen = ()
+        except OSError:
+            seen = (-1,)  # Reading will say what is wrong.
         if seen != self._seen:
             self._tokens = _read(self._file)
             self._seen = seen
