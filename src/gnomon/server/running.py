@@ -11,6 +11,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -138,7 +139,8 @@ async def _run_all(
     upkeep = asyncio.create_task(_upkeep(service))
     _say_where(home_path, [address_of(found) for _, found in apps])
     stop = asyncio.create_task(stopping.wait())
-    await asyncio.wait([stop, upkeep, *running], return_when=asyncio.FIRST_COMPLETED)
+    parts: list[asyncio.Task[Any]] = [stop, upkeep, *running]
+    await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping; jobs that run go on without the server")
     service.close()
     for server in servers:

@@ -23,6 +23,7 @@ from gnomon.errors import GnomonError, InputError, LimitError, NotFound
 from gnomon.executors.local import LocalLauncher
 from gnomon.job import is_id
 from gnomon.request import Resources
+from gnomon.server import bounds
 from gnomon.server.access import Caller
 from gnomon.server.engine import Engine
 from gnomon.server.orders import Order, resources_of
@@ -235,6 +236,11 @@ class Service:
             found.append("the server is shutting down")
         return found
 
+    def check_bounds(self, path: Path, field: str) -> None:
+        """Refuse a picture or mesh whose header promises more than the settings allow."""
+        limits = self.settings
+        bounds.check_file(path, field=field, most_pixels=limits.max_pixels, most_triangles=limits.max_triangles)
+
     def owner_of(self, job: Job) -> str:
         return job.directory.submission().get("owner", "local")
 
@@ -321,6 +327,8 @@ class Service:
             except NotFound as error:
                 # Here it is a field of the order that is wrong, not the address of the request.
                 raise HttpError(**error.to_dict(), http_status=422) from None
+            for name in order.files:
+                self.check_bounds(folder / name, f"files.{name}")
             yield folder, {folder / name: sha256 for name, sha256 in order.files.items()}
         finally:
             shutil.rmtree(folder, ignore_errors=True)
