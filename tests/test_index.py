@@ -149,7 +149,7 @@ def test_counts_and_totals(index: Index):
         ("probe", "queued", None, 1),
         ("probe", "succeeded", None, 1),
     ]
-    assert index.totals() == [{"task": "probe", "count": 2, "run_s": 5.0, "queue_s": 10.0}]
+    assert index.totals() == [{"task": "probe", "count": 2, "succeeded": 1, "run_s": 5.0, "queue_s": 10.0}]
 
 
 def test_a_rebuilt_index_knows_the_submissions(index: Index):

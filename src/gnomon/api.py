@@ -220,6 +220,7 @@ class Job:
         """Ask for the job's end. A job that has its results keeps them."""
         if not self.status().state.is_final:
             self.directory.cancel_marker.touch()
+        self.home.reconciler.touch(self.id)
         self.home.run_pass()
         return self.status()
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 
-def write_text(path: Path, text: str, *, private: bool = False) -> None:
+def write_text(path: Path, text: str, *, private: bool = False, synced: bool = True) -> None:
     """Replace `path` by `text` in one step; readers see the old file or the new one, never a part.
 
-    A `private` file can be read by its owner alone, from its first byte on.
+    A `private` file can be read by its owner alone, from its first byte on. One that is not `synced` may be found
+    empty after a power cut.
     """
-    temporary = _write_beside(path, text, private)
+    temporary = _write_beside(path, text, private, synced)
     try:
         temporary.replace(path)
     except BaseException:
@@ -23,17 +24,18 @@ def write_text(path: Path, text: str, *, private: bool = False) -> None:
         raise
 
 
-def write_json(path: Path, value: Any, *, private: bool = False) -> None:
+def write_json(path: Path, value: Any, *, private: bool = False, synced: bool = True) -> None:
     """`write_text` of readable JSON; NaN and infinities are refused because JSON has none."""
-    write_text(path, to_json(value), private=private)
+    write_text(path, to_json(value), private=private, synced=synced)
 
 
-def create_json(path: Path, value: Any, *, private: bool = False) -> bool:
+def create_json(path: Path, value: Any, *, private: bool = False, synced: bool = True) -> bool:
     """Create `path` only if it does not exist; return whether this call was the one that created it.
 
-    A hard link either makes the complete file appear or fails, also between machines on NFS.
+    A hard link either makes the complete file appear or fails, also between machines on NFS. A file that is not
+    `synced` is complete for every process, but a power cut may leave it empty.
     """
-    temporary = _write_beside(path, to_json(value), private)
+    temporary = _write_beside(path, to_json(value), private, synced)
     try:
         os.link(temporary, path)
         return True
@@ -70,14 +72,15 @@ def sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _write_beside(path: Path, text: str, private: bool) -> Path:
+def _write_beside(path: Path, text: str, private: bool, synced: bool) -> Path:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if synced:
+                stream.flush()
+                os.fsync(stream.fileno())
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

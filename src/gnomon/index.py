@@ -58,7 +58,7 @@ jobs = sa.Table(
     sa.Column("error_code", sa.String(64)),
     sa.Column("attempt", sa.Integer, nullable=False, default=0),
     sa.Column("started_at", sa.Float),
-    sa.Column("ended_at", sa.Float),
+    sa.Column("ended_at", sa.Float, index=True),
     sa.Column("updated_at", sa.Float, nullable=False),
     sa.Column("cost", sa.Float),
     sa.Column("currency", sa.String(8)),
@@ -185,11 +185,12 @@ class Index:
         return self._rows(sa.select(*kinds, sa.func.count().label("count")).group_by(*kinds).order_by(*kinds))
 
     def totals(self) -> Rows:
-        """Of each task's finished jobs that had started: task, count, and the sums run_s and queue_s in seconds."""
+        """Of each task's finished jobs that had started: task, count, succeeded, and the sums run_s and queue_s."""
         query = (
             sa.select(
                 jobs.c.task,
                 sa.func.count().label("count"),
+                sa.func.sum(sa.case((jobs.c.state == State.SUCCEEDED.value, 1), else_=0)).label("succeeded"),
                 sa.func.sum(jobs.c.ended_at - jobs.c.started_at).label("run_s"),
                 sa.func.sum(jobs.c.started_at - jobs.c.submitted_s).label("queue_s"),
             )
@@ -216,10 +217,6 @@ class Index:
     def count_queued(self) -> int:
         return self._scalar(sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED.value))
 
-    def unfinished(self) -> Rows:
-        """Jobs that something may still have to be done for, oldest first."""
-        return self._rows(sa.select(jobs).where(jobs.c.state.not_in(FINAL)).order_by(jobs.c.id))
-
     def active(self) -> Rows:
         """The jobs that are, or may be, worked on: what a pass of the reconciler needs of them, oldest first."""
         return self._rows(sa.select(*_OBSERVED_COLUMNS).where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.id))
@@ -234,27 +231,32 @@ class Index:
         return self._rows(query.order_by(jobs.c.id).limit(limit))
 
     def waiting_owners(self, site: str) -> Sequence[str]:
-        """Those who have jobs in the queue of a site."""
-        query = sa.select(jobs.c.owner).distinct().where(jobs.c.state == State.QUEUED.value, jobs.c.site == site)
+        """Those who have jobs in the queue of a site; first who has the oldest."""
+        query = sa.select(jobs.c.owner).where(jobs.c.state == State.QUEUED.value, jobs.c.site == site)
         with self._reads.begin() as connection:
-            return list(connection.execute(query).scalars())
+            found = connection.execute(query.group_by(jobs.c.owner).order_by(sa.func.min(jobs.c.id)))
+            return list(found.scalars())
 
-    def next_queued(self, site: str, owner: str, room: Capacity, most: Capacity, overdue_before: float) -> str | None:
-        """The id of an owner's oldest queued job that fits into `room` or has waited since before `overdue_before`.
+    def next_queued(
+        self, site: str, owner: str, room: Capacity, most: Capacity, overdue_before: float
+    ) -> dict[str, Any] | None:
+        """An owner's oldest queued job that fits into `room` or has waited since before `overdue_before`.
 
-        A job that wants more than `most`, the site when it is empty, is taken to want just that.
+        Anything fits into a site where nothing runs, so that a job larger than the site runs alone; but a job for
+        more GPUs than `most` has, all there is on the site, is never given.
         """
         fits = sa.and_(jobs.c.cpus <= room.cpus, jobs.c.mem_gb <= room.mem_gb, jobs.c.gpus <= room.gpus)
         if room == most:
-            fits = jobs.c.gpus <= room.gpus
-        query = sa.select(jobs.c.id).where(
+            fits = jobs.c.gpus <= most.gpus
+        query = sa.select(*_OBSERVED_COLUMNS).where(
             jobs.c.state == State.QUEUED.value,
             jobs.c.site == site,
             jobs.c.owner == owner,
             jobs.c.gpus <= most.gpus,
             sa.or_(fits, jobs.c.updated_at < overdue_before),
         )
-        return self._scalar(query.order_by(jobs.c.id).limit(1))
+        rows = self._rows(query.order_by(jobs.c.id).limit(1))
+        return rows[0] if rows else None
 
     def take_slot(self, job_id: str, capacity: Capacity) -> list[int] | None:
         """Move a queued job to launching if the site has room for it beside what already runs there.

@@ -22,6 +22,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -125,25 +126,28 @@ class Attempt:
     def environment(self) -> Path:
         return self.path / "env.json"
 
+    # These three are not synced to the disk. They speak of processes, which a power cut ends too; a file that it
+    # tore is read as one that says nothing, and the attempt is then found dead, closed, and followed by another.
+
     def launch(self) -> dict[str, Any] | None:
-        return atomic.read_json(self.path / "launch.json")
+        return _read_unsynced(self.path / "launch.json")
 
     def process(self) -> dict[str, Any] | None:
-        return atomic.read_json(self.path / "process.json")
+        return _read_unsynced(self.path / "process.json")
 
     def exit(self) -> dict[str, Any] | None:
-        return atomic.read_json(self.path / "exit.json")
+        return _read_unsynced(self.path / "exit.json")
 
     def claim(self, launch: dict[str, Any]) -> bool:
         """Write launch.json unless someone else did; only the caller that gets True may start a worker."""
-        return atomic.create_json(self.path / "launch.json", launch)
+        return atomic.create_json(self.path / "launch.json", launch, synced=False)
 
     def record_process(self, process: dict[str, Any]) -> bool:
-        return atomic.create_json(self.path / "process.json", process)
+        return atomic.create_json(self.path / "process.json", process, synced=False)
 
     def record_exit(self, outcome: dict[str, Any]) -> bool:
         """Write exit.json once; the first account of how the attempt ended stands."""
-        return atomic.create_json(self.path / "exit.json", outcome)
+        return atomic.create_json(self.path / "exit.json", outcome, synced=False)
 
     def take_over_out(self) -> None:
         """Make out/, from the nearest predecessor's if it left one. This fences every earlier attempt."""
@@ -160,7 +164,7 @@ class Attempt:
         """Whether the holder of `token` still is the job's newest, unfinished attempt."""
         newest = self.job.newest_attempt()
         launch = self.launch()
-        return newest == self and launch is not None and launch["token"] == token and self.exit() is None
+        return newest == self and launch is not None and launch.get("token") == token and self.exit() is None
 
     def publish(self, token: str) -> bool:
         """Turn out/ into the job's results by one rename; False when this attempt is no longer the one."""
@@ -245,13 +249,23 @@ class JobDir:
     def forget_private_urls(self) -> None:
         (self.path / "private.json").unlink(missing_ok=True)
 
-    def keep_submission(self, record: dict[str, Any]) -> None:
+    def keep_submission(self, record: Mapping[str, Any]) -> None:
         """Put down who asked for the job and whom to tell; once, before the job becomes visible."""
         _write_private(self.path / "submission.json", record)
 
     def submission(self) -> dict[str, Any]:
         """Who asked for the job and whom to tell; empty for a job that was made without such a record."""
         return atomic.read_json(self.path / "submission.json") or {}
+
+    def is_waiting(self, attempt: int) -> bool:
+        """Whether this attempt still waits to be launched. A quick look, for queues with thousands of jobs."""
+        folder = str(self.path)
+        return (
+            not os.access(f"{folder}/attempts/{attempt:04d}/launch.json", os.F_OK)
+            and os.access(f"{folder}/attempts/{attempt:04d}", os.F_OK)
+            and not os.access(f"{folder}/cancel", os.F_OK)
+            and os.access(f"{folder}/request.json", os.F_OK)
+        )
 
     def is_queued(self) -> bool:
         """Whether an attempt was asked for that nobody has launched yet."""
@@ -318,10 +332,17 @@ class JobStore:
         raise NotFound(f"{text!r} fits {len(matches)} jobs: {some}", code="job_ambiguous", field="job", value=text)
 
 
-def _write_private(path: Path, value: dict[str, Any]) -> None:
+def _read_unsynced(path: Path) -> dict[str, Any] | None:
+    try:
+        return atomic.read_json(path)
+    except ValueError:
+        return {}
+
+
+def _write_private(path: Path, value: Mapping[str, Any]) -> None:
     """A file that only the owner may read; its folder is not visible yet, so it need not appear in one step."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(atomic.to_json(value))
+        stream.write(atomic.to_json(dict(value)))
         stream.flush()
         os.fsync(stream.fileno())

@@ -7,18 +7,21 @@ exclusive creation of launch.json see to it that an attempt is started once.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import secrets
 import socket
 import sys
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gnomon import request
 from gnomon.errors import Cancelled, ExecutorError, GnomonError
-from gnomon.index import Index
+from gnomon.executors import Capacity
+from gnomon.index import Index, room_left
 from gnomon.job import Attempt, JobDir, JobStore, Reason, State
 from gnomon.site import Site, load_sites
 from gnomon.status import Status, derive
@@ -27,6 +30,13 @@ log = logging.getLogger(__name__)
 
 CLAIM_LIMIT_S = 60.0
 """How long the index may say "launching" while the folder has no launch.json before the slot is given back."""
+
+PATIENCE_S = 600.0
+"""A job that has waited for this long is not passed over by smaller ones any more."""
+
+QUEUE_LOOK_ROWS = 200
+QUEUE_LOOK_INTERVAL_S = 0.25
+"""So many waiting jobs are looked at so often, in turn, for cancel markers and other changes from outside."""
 
 
 @dataclass
@@ -49,32 +59,85 @@ class Reconciler:
         self.store = JobStore(home)
         self.index = index
         self.sites = sites if sites is not None else load_sites(home)
+        self._touched: deque[str] = deque()
+        self._looked_to = ""
+        self._next_look = 0.0
+        self._turn = itertools.count(1)
+        self._turns: dict[str, int] = {}
+        """When each owner last had a job started, as a running number. Whoever waited longest is next."""
+
+    def touch(self, job_id: str) -> None:
+        """Have the next pass look at this job's folder: it was changed, say by a cancel marker. From any thread."""
+        self._touched.append(job_id)
 
     def run_pass(self) -> Pass:
-        """Observe every unfinished job, then start what there is room for."""
+        """Observe every active job and some of those that wait, then start what there is room for."""
         seen = Pass()
-        waiting: list[dict[str, Any]] = []
-        for row in self.index.unfinished():
-            status = self._observe(row)
-            if status is None:
-                self.index.remove(row["id"])
-                continue
-            if status.state.value != row["state"] or status.attempt != row["attempt"]:
-                if status.state is State.QUEUED and self._is_being_launched(row, status):
-                    seen.active += 1
-                    continue
-                self.index.update(status)
-                seen.changed.append(status)
-            if status.state is State.QUEUED:
-                waiting.append(row)
-            elif not status.state.is_final:
-                seen.active += 1
-        for row in waiting:
-            if self._try_launch(row):
-                seen.active += 1
-            else:
-                seen.queued += 1
+        running: dict[str, list[dict[str, Any]]] = {name: [] for name in self.sites}
+        for row in self._rows_to_observe():
+            if self._refresh(row, seen):
+                running.setdefault(row["site"], []).append(row)
+        for name, site in self.sites.items():
+            self._start_queued(site, running[name], seen)
+        seen.active = sum(len(rows) for rows in running.values())
+        seen.queued = self.index.count_queued()
         return seen
+
+    def _rows_to_observe(self) -> list[dict[str, Any]]:
+        """All active jobs, those that were touched, and now and then the next part of the queue."""
+        rows = {row["id"]: row for row in self.index.active()}
+        touched = [self._touched.popleft() for _ in range(len(self._touched))]
+        if touched:
+            rows |= {row["id"]: row for row in self.index.observed(touched)}
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + QUEUE_LOOK_INTERVAL_S
+            part = self.index.queued_after(self._looked_to, QUEUE_LOOK_ROWS)
+            self._looked_to = part[-1]["id"] if len(part) == QUEUE_LOOK_ROWS else ""
+            rows |= {row["id"]: row for row in part if not self.store.job(row["id"]).is_waiting(row["attempt"])}
+        return list(rows.values())
+
+    def _refresh(self, row: dict[str, Any], seen: Pass) -> bool:
+        """Bring a job's row up to date with its folder; returns whether the job is active."""
+        status = self._observe(row)
+        if status is None:
+            self.index.remove(row["id"])
+            return False
+        if status.state.value != row["state"] or status.attempt != row["attempt"]:
+            if status.state is State.QUEUED and self._is_being_launched(row, status):
+                return True
+            self.index.update(status)
+            seen.changed.append(status)
+        return status.state.is_active
+
+    def _start_queued(self, site: Site, running: list[dict[str, Any]], seen: Pass) -> None:
+        """Fill the site: one job of each owner in turn, and of each owner the oldest that fits.
+
+        A job that has waited for long is not passed over any more: the site then fills no further until it fits.
+        """
+        most = site.launcher.capacity()
+        room = room_left(running, most)
+        if not _has_room(room):
+            return
+        owners = sorted(self.index.waiting_owners(site.name), key=lambda owner: self._turns.get(owner, 0))
+        looked_at: set[str] = set()
+        while owners and _has_room(room):
+            owner = owners.pop(0)
+            row = self.index.next_queued(site.name, owner, room, most, time.time() - PATIENCE_S)
+            if row is None or row["id"] in looked_at:
+                continue
+            looked_at.add(row["id"])
+            if not self.store.job(row["id"]).is_waiting(row["attempt"]):
+                # It was cancelled or started by somebody else: what is left of this owner's turn is the next job's.
+                owners.insert(0, owner)
+                if self._refresh(row, seen):
+                    running.append(row)
+            elif self._try_launch(row, site, most):
+                running.append(row)
+                owners.append(owner)
+                self._turns[owner] = next(self._turn)
+            else:
+                return
+            room = room_left(running, most)
 
     def _observe(self, row: dict[str, Any]) -> Status | None:
         """The job's state now; dead attempts are closed and, where it makes sense, followed by another."""
@@ -104,15 +167,18 @@ class Reconciler:
         claimed = row["state"] == State.LAUNCHING and row["attempt"] == status.attempt
         return claimed and time.time() - row["updated_at"] < CLAIM_LIMIT_S
 
-    def _try_launch(self, row: dict[str, Any]) -> bool:
-        site = self.sites.get(row["site"])
-        gpu_ids = self.index.take_slot(row["id"], site.launcher.capacity()) if site is not None else None
-        if site is None or gpu_ids is None:
+    def _try_launch(self, row: dict[str, Any], site: Site, most: Capacity) -> bool:
+        gpu_ids = self.index.take_slot(row["id"], most)
+        if gpu_ids is None:
             return False
-        job = self.store.job(row["id"])
-        launch(job, site, gpu_ids)
-        self.index.update(derive(job))
+        row["gpu_ids"] = gpu_ids
+        launch(self.store.job(row["id"]), site, gpu_ids)
         return True
+
+
+def _has_room(room: Capacity) -> bool:
+    """Whether any job at all could fit: each wants a core and some memory."""
+    return room.cpus >= 1 and room.mem_gb > 0
 
 
 def launch(job: JobDir, site: Site, gpu_ids: list[int]) -> bool:
@@ -132,18 +198,18 @@ def launch(job: JobDir, site: Site, gpu_ids: list[int]) -> bool:
     if site.price_per_hour is not None:
         claim |= {"price_per_hour": site.price_per_hour, "currency": site.currency}
     try:
-        resources = request.read(job).resources
+        sealed = request.read(job)
     except GnomonError as error:
         if attempt.claim(claim):
             _record_failure(attempt, error, Reason.BAD_INPUT)
         return True
-    command = site.runtime.wrap(_worker_command(job, attempt), resources)
-    if not attempt.claim(claim | {"command": command, "resources": resources.model_dump()}):
+    command = site.runtime.wrap(_worker_command(job, attempt), sealed.resources)
+    if not attempt.claim(claim | {"command": command, "resources": sealed.resources.model_dump()}):
         return False
     attempt.take_over_out()
     try:
         site.transfer.push(job)
-        site.launcher.submit(attempt, command, resources)
+        site.launcher.submit(attempt, command, sealed)
     except OSError as error:
         _record_failure(attempt, ExecutorError(f"the worker could not be started: {error}"), Reason.LAUNCH_FAILED)
     return True

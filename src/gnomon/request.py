@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,7 @@ class Draft:
         self,
         request: Request,
         private_urls: dict[str, str] | None = None,
-        submission: dict[str, Any] | None = None,
+        submission: Mapping[str, Any] | None = None,
     ) -> JobDir:
         """Write the request and who made it, ask for the first attempt, and make the job visible."""
         draft = JobDir(self.path)

@@ -13,7 +13,7 @@ from gnomon.job import Attempt, JobDir
 
 if TYPE_CHECKING:
     # Only named here: the supervisor passes through this module and must stay light.
-    from gnomon.request import Resources
+    from gnomon.request import Request, Resources
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Probe:
 class Launcher(Protocol):
     """Starts attempts and knows whether they still run."""
 
-    def submit(self, attempt: Attempt, command: Sequence[str], resources: Resources) -> None:
+    def submit(self, attempt: Attempt, command: Sequence[str], request: Request) -> None:
         """Start the command for an attempt whose launch.json is already claimed."""
         ...
 

@@ -14,7 +14,7 @@ import psutil
 from gnomon.executors import Capacity, Probe, detached
 from gnomon.executors.process import is_alive
 from gnomon.job import Attempt
-from gnomon.request import Resources
+from gnomon.request import Request
 
 START_LIMIT_S = 60.0
 """How long a supervisor may take from launch.json to process.json before its attempt counts as dead."""
@@ -29,7 +29,7 @@ class LocalLauncher:
         self._home = home
         self._capacity = capacity
 
-    def submit(self, attempt: Attempt, command: Sequence[str], resources: Resources) -> None:
+    def submit(self, attempt: Attempt, command: Sequence[str], request: Request) -> None:
         """Start the attempt's supervisor. The command itself is in launch.json, where the supervisor reads it."""
         supervisor = [
             sys.executable,

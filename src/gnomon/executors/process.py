@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 from pathlib import Path
@@ -23,17 +24,22 @@ def describe_self() -> dict[str, Any]:
 
 def is_alive(process: dict[str, Any]) -> bool:
     """Whether the very process that `describe_self` described still runs. Of other hosts, yes is assumed."""
+    if not process:
+        # A power cut tore the file, and ended what it spoke of.
+        return False
     if process["host"] != socket.gethostname():
         return True
     if process["boot"] != boot_id():
         return False
     with contextlib.suppress(psutil.Error):
         found = psutil.Process(process["pid"])
-        same = abs(found.create_time() - process["started"]) < 1.0
-        return same and found.status() != psutil.STATUS_ZOMBIE
+        with found.oneshot():
+            same = abs(found.create_time() - process["started"]) < 1.0
+            return same and found.status() != psutil.STATUS_ZOMBIE
     return False
 
 
+@functools.cache
 def boot_id() -> str:
     """Changes with every boot; empty where the system does not tell."""
     with contextlib.suppress(OSError):
