@@ -19,9 +19,9 @@ from gnomon.server.routes.jobs import Here, Reader, no_results
 router = APIRouter(prefix="/v1/jobs/{job_id}/results", tags=["results"])
 
 BINARY: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": {}}, "description": "the bytes"},
-    206: {"content": {"application/octet-stream": {}}, "description": "a range of them"},
-    416: {"description": "the range lies outside of the file"},
+    200: {"content": {"*/*": {}}, "description": "the bytes, of the type that the name suggests"},
+    206: {"content": {"*/*": {}}, "description": "a range of them"},
+    416: {"content": {"*/*": {}}, "description": "the range lies outside of the file"},
 }
 
 
