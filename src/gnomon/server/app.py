@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.resources
+from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from gnomon import __version__
+from gnomon.errors import GnomonError
 from gnomon.server import problem
 from gnomon.server.access import AccessPolicy, Guard
 from gnomon.server.limits import Answered, BodyLimit
@@ -36,19 +38,31 @@ def make_app(service: Service, settings: ServerSettings, policy: AccessPolicy) -
     problem.install(app)
     for module in (jobs, results, events, files, webhook_routes, system):
         app.include_router(module.router)
-    _add_docs(app)
-    guard_with(app, policy, service, settings, settings.body_bytes)
+    add_docs(app)
+    guard_with(app, policy, service, settings, settings.body_bytes, streamed=("/v1/files",))
     app.openapi = lambda: _openapi(app)
     return app
 
 
-def guard_with(app: FastAPI, policy: AccessPolicy, service: Service, settings: ServerSettings, most_bytes: int) -> None:
-    """Put the middleware around an app that every app of the server has, facades included."""
+def guard_with(
+    app: FastAPI,
+    policy: AccessPolicy,
+    service: Service,
+    settings: ServerSettings,
+    most_bytes: int,
+    *,
+    answer: Callable[[GnomonError], Response] = problem.answer,
+    **limits: Any,
+) -> None:
+    """Put the middleware around an app that every app of the server has, facades included.
+
+    `answer` turns a refusal into the app's own kind of answer; `limits` are further options of BodyLimit.
+    """
     # The last one added is the outermost.
     app.add_middleware(
-        BodyLimit, most_bytes=most_bytes, read_timeout_s=settings.read_timeout_s, streamed=("/v1/files",)
+        BodyLimit, most_bytes=most_bytes, read_timeout_s=settings.read_timeout_s, answer=answer, **limits
     )
-    app.add_middleware(Guard, policy=policy)
+    app.add_middleware(Guard, policy=policy, answer=answer)
     app.add_middleware(Answered, counts=service.answered)
 
 
@@ -67,17 +81,19 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _add_docs(app: FastAPI) -> None:
+def add_docs(app: FastAPI) -> None:
+    """Swagger at /docs, also for an app that is mounted under a prefix."""
     # The pages' scripts come from a package, so that they work without the internet and ask nobody else.
     assets = importlib.resources.files("fastapi_swagger.resources")
     app.mount("/docs/static", StaticFiles(directory=str(assets)), name="docs-static")
 
     @app.get("/docs", include_in_schema=False)
-    def docs() -> HTMLResponse:
+    def docs(request: Request) -> HTMLResponse:
+        prefix = request.scope.get("root_path", "").rstrip("/")
         return get_swagger_ui_html(
-            openapi_url="/openapi.json",
-            title="gnomon",
-            swagger_js_url="/docs/static/swagger-ui-bundle.js",
-            swagger_css_url="/docs/static/swagger-ui.css",
-            swagger_favicon_url="/docs/static/favicon-32x32.png",
+            openapi_url=f"{prefix}/openapi.json",
+            title=app.title,
+            swagger_js_url=f"{prefix}/docs/static/swagger-ui-bundle.js",
+            swagger_css_url=f"{prefix}/docs/static/swagger-ui.css",
+            swagger_favicon_url=f"{prefix}/docs/static/favicon-32x32.png",
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gnomon.errors import InputError, LimitError
+from gnomon.errors import GnomonError, InputError, LimitError
 from gnomon.server import problem
 
 
@@ -17,10 +19,22 @@ class BodyLimit:
     """Refuses bodies that are too large before they are read, and clients that stop in the middle.
 
     Paths under `streamed` are left alone: their routes write to disk as they read, with bounds of their own.
+    `answer` turns an error into the app's own kind of answer; `remedy` is what helps against too large bodies.
     """
 
-    def __init__(self, app: ASGIApp, *, most_bytes: int, read_timeout_s: float, streamed: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        most_bytes: int,
+        read_timeout_s: float,
+        streamed: tuple[str, ...] = (),
+        answer: Callable[[GnomonError], Response] = problem.answer,
+        remedy: str = "send files by PUT /v1/files/SHA256, or start the server with a larger --max-body-mb",
+    ) -> None:
         self._app = app
+        self._answer = answer
+        self._remedy = remedy
         self._most_bytes = most_bytes
         self._read_timeout_s = read_timeout_s
         self._streamed = streamed
@@ -31,7 +45,7 @@ class BodyLimit:
             return
         stated = Headers(scope=scope).get("content-length", "")
         if stated.isdigit() and int(stated) > self._most_bytes:
-            await problem.answer(self._too_large())(scope, receive, send)
+            await self._answer(self._too_large())(scope, receive, send)
             return
         started = False
         seen = 0
@@ -60,7 +74,7 @@ class BodyLimit:
             await self._app(scope, bounded_receive, noting_send)
         except _Refused as refused:
             if not started:
-                response = problem.answer(refused.error)
+                response = self._answer(refused.error)
                 # What the client still sends is not read any more.
                 response.headers["Connection"] = "close"
                 await response(scope, receive, send)
@@ -71,7 +85,7 @@ class BodyLimit:
             code="body_too_large",
             field="body",
             expected=f"at most {self._most_bytes / 1e6:g} MB",
-            fix="send files by PUT /v1/files/SHA256, or start the server with a larger --max-body-mb",
+            fix=self._remedy,
         )
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.routing import Mount, Router
+from starlette.types import ASGIApp
 
 from gnomon import atomic
 from gnomon.api import Home
@@ -68,10 +69,12 @@ def _loop_factory():
 async def _serve(settings: ServerSettings, home_path: Path) -> None:
     store = TokenStore(home_path)
     wanted = facades.parse(settings.facade, settings)
-    for host in {settings.host, *(facade.host for facade in wanted)}:
+    hosts = {settings.host, *(facade.host for facade in wanted)}
+    for host in hosts:
         check_exposed(host, store)
     policy = AccessPolicy(
-        required=settings.require_token or needs_tokens(settings.host),
+        # One listener that others can reach is enough: all of them lead to the same jobs.
+        required=settings.require_token or any(needs_tokens(host) for host in hosts),
         store=store,
         hosts=settings.allow_host,
         cors_origins=settings.cors_origin,
@@ -93,14 +96,12 @@ async def _serve(settings: ServerSettings, home_path: Path) -> None:
             )
         service = _open_service(settings, home_path)
         opened.callback(service.home.close)
-        app = make_app(service, settings, policy)
-        apps: list[tuple[FastAPI, socket.socket]] = [(app, main_socket)]
-        for facade in wanted:
-            facade_app = facade.make(service, settings, policy)
-            if facade.port is not None:
-                apps.append((facade_app, sockets[facade.name]))
-            else:
-                app.mount(facade.prefix, facade_app)
+        made = [(facade, facade.make(service, settings, policy)) for facade in wanted]
+        # Beside the app of /v1 instead of inside of it: each has bounds and answers of its own.
+        beside = [Mount(facade.prefix, app) for facade, app in made if facade.port is None]
+        main_app = Router([*beside, Mount("", make_app(service, settings, policy))])
+        apps: list[tuple[ASGIApp, socket.socket]] = [(main_app, main_socket)]
+        apps += [(app, sockets[facade.name]) for facade, app in made if facade.port is not None]
         await _run_all(service, settings, apps, home_path)
 
 
@@ -125,7 +126,7 @@ def _open_service(settings: ServerSettings, home_path: Path) -> Service:
 
 
 async def _run_all(
-    service: Service, settings: ServerSettings, apps: list[tuple[FastAPI, socket.socket]], home_path: Path
+    service: Service, settings: ServerSettings, apps: list[tuple[ASGIApp, socket.socket]], home_path: Path
 ) -> None:
     servers = [_Server(_config(app, settings)) for app, _ in apps]
     loop = asyncio.get_running_loop()
@@ -152,7 +153,7 @@ async def _run_all(
     (home_path / "server" / "address.json").unlink(missing_ok=True)
 
 
-def _config(app: FastAPI, settings: ServerSettings) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,

@@ -144,7 +144,7 @@ class Service:
                 known = self.home.index.find_key(caller.owner, idempotency_key)
                 if known is not None:
                     return self._same_order(known, fingerprint), False
-            self._check_room(caller.owner)
+            self.check_room(caller.owner)
             with self._staged(order) as (folder, hashes):
                 spec = order.spec(folder)
                 resources = self._resources(spec, order)
@@ -265,7 +265,7 @@ class Service:
 
     def retry(self, job: Job) -> None:
         self._check_open()
-        self._check_room(self.owner_of(job))
+        self.check_room(self.owner_of(job))
         job.retry(start=False)
         self._look_at(job)
 
@@ -289,7 +289,8 @@ class Service:
         if self.is_closing:
             raise GnomonError("the server is shutting down", code="shutting_down", fix="try again in a moment")
 
-    def _check_room(self, owner: str) -> None:
+    def check_room(self, owner: str) -> None:
+        """Raises QueueFull where too many jobs wait, in all or of this owner."""
         index = self.home.index
         if index.count_queued() >= self.settings.max_queued:
             raise QueueFull("the server's queue is full", limit=self.settings.max_queued)

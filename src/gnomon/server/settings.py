@@ -46,10 +46,15 @@ class ServerSettings(Frozen):
     saved_requests: Path = Field(
         Path("FoundationPose/saved_requests"), description="where the pose API keeps requests; relative to the home"
     )
+    pose_api_body_mb: float = Field(512.0, gt=0, le=4096, description="largest request of the pose API")
+    pose_api_base64_status: int = Field(
+        402, ge=400, le=499, description="what the pose API answers to base64 that is none; its code said 400"
+    )
     render_root: tuple[Path, ...] = Field((), description="a folder that the Render Server's paths may lie in")
     render_layout: str = Field(
         "nested", pattern="^(nested|flat)$", description="where its templates go: nested or flat"
     )
+    render_logs: Path = Field(Path("server/render/logs"), description="where its jobs' logs go; relative to the home")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="how much the log says")
 
     @property
