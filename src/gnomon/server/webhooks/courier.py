@@ -128,7 +128,9 @@ class Webhooks:
                     task.add_done_callback(sending.discard)
                 with contextlib.suppress(TimeoutError):
                     pause_s = self._waiting.next_in_s(self._clock(), LOOK_INTERVAL_S)
-                    await asyncio.wait_for(self._woken.wait(), pause_s)
+                    # Not wait_for: before Python 3.12 it can swallow a cancellation.
+                    async with asyncio.timeout(pause_s):
+                        await self._woken.wait()
         finally:
             if sending:
                 await asyncio.wait(sending, timeout=STOP_PATIENCE_S)

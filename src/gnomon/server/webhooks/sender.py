@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -74,11 +75,13 @@ class Sender:
             **signature_headers(message, body, secret, now),
         }
         url = parse_url(url_text, "webhook")
+        deadline = asyncio.get_running_loop().time() + self.timeout_s
         try:
-            async with asyncio.timeout(self.timeout_s), AsyncExitStack() as stack:
-                addresses = await self._addresses(url)
-                response = await self._first_answer(url, addresses, headers, body.encode(), stack)
-                answer = await _beginning(response)
+            async with AsyncExitStack() as stack:
+                async with asyncio.timeout_at(deadline):
+                    addresses = await self._addresses(url)
+                    response = await self._first_answer(url, addresses, headers, body.encode(), stack)
+                answer = await _beginning(response, deadline)
         except TimeoutError:
             return Outcome(problem=f"{url.host} did not answer within {self.timeout_s:g} s")
         except InputError:
@@ -136,13 +139,17 @@ def signature_headers(message: str, body: str, secret: str, now: float) -> dict[
     return {"webhook-id": message, "webhook-timestamp": str(int(now)), "webhook-signature": signature}
 
 
-async def _beginning(response: httpx2.Response) -> str:
-    """How the answer's body begins, as one line that is safe to print."""
+async def _beginning(response: httpx2.Response, deadline: float) -> str:
+    """How the answer's body begins, as one line that is safe to print; the status counts without it."""
+    import httpx2
+
     received = b""
-    async for chunk in response.stream:  # pyright: ignore[reportGeneralTypeIssues]
-        received += chunk
-        if len(received) >= MAX_ANSWER_BYTES:
-            break
+    with contextlib.suppress(TimeoutError, httpx2.TransportError):
+        async with asyncio.timeout_at(deadline):
+            async for chunk in response.stream:  # pyright: ignore[reportGeneralTypeIssues]
+                received += chunk
+                if len(received) >= MAX_ANSWER_BYTES:
+                    break
     text = received[:MAX_ANSWER_BYTES].decode("utf-8", errors="replace")
     return "".join(c if c.isprintable() else " " for c in text)[:MAX_ANSWER_CHARACTERS].strip()
 
