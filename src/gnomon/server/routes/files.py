@@ -29,7 +29,7 @@ PROGRESS_BYTES = 4096
 CLIENT_GONE = 400
 """For the server's own log: nobody is there to read the answer."""
 
-_RANGE = re.compile(r"bytes (?:(\d{1,15})-(\d{1,15})|\*)/(\d{1,15})")
+_RANGE = re.compile(r"bytes (?:([0-9]{1,15})-([0-9]{1,15})|\*)/([0-9]{1,15})")
 
 Returned = TypeVar("Returned")
 
@@ -73,7 +73,7 @@ _RANGE_HEADER = {
             "name": "Content-Range",
             "in": "header",
             "required": False,
-            "schema": {"type": "string"},
+            "schema": {"type": "string", "pattern": r"^bytes ([0-9]{1,15}-[0-9]{1,15}|\*)/[0-9]{1,15}$"},
             "description": "bytes FIRST-LAST/TOTAL, to go on with a file; bytes */TOTAL when there is no byte left",
         }
     ]
