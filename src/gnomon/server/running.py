@@ -37,6 +37,7 @@ DRAIN_S = 10
 
 SWEEP_INTERVAL_S = 300.0
 ANNOUNCE_INTERVAL_S = 10.0
+LAST_USES_INTERVAL_S = 60.0
 
 
 class _Server(uvicorn.Server):
@@ -58,7 +59,7 @@ def run(settings: ServerSettings, home_path: Path) -> None:
         runner.run(_serve(settings, home_path))
 
 
-def _loop_factory():
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
     except ImportError:
@@ -102,7 +103,7 @@ async def _serve(settings: ServerSettings, home_path: Path) -> None:
         main_app = Router([*beside, Mount("", make_app(service, settings, policy))])
         apps: list[tuple[ASGIApp, socket.socket]] = [(main_app, main_socket)]
         apps += [(app, sockets[facade.name]) for facade, app in made if facade.port is not None]
-        await _run_all(service, settings, apps, home_path)
+        await _run_all(service, store, settings, apps)
 
 
 def _open_service(settings: ServerSettings, home_path: Path) -> Service:
@@ -126,7 +127,7 @@ def _open_service(settings: ServerSettings, home_path: Path) -> Service:
 
 
 async def _run_all(
-    service: Service, settings: ServerSettings, apps: list[tuple[ASGIApp, socket.socket]], home_path: Path
+    service: Service, store: TokenStore, settings: ServerSettings, apps: list[tuple[ASGIApp, socket.socket]]
 ) -> None:
     servers = [_Server(_config(app, settings)) for app, _ in apps]
     loop = asyncio.get_running_loop()
@@ -137,8 +138,8 @@ async def _run_all(
     running = [
         asyncio.create_task(server.serve(sockets=[found])) for server, (_, found) in zip(servers, apps, strict=True)
     ]
-    upkeep = asyncio.create_task(_upkeep(service))
-    _say_where(home_path, [address_of(found) for _, found in apps])
+    upkeep = asyncio.create_task(_upkeep(service, store))
+    _say_where(service.home.path, [address_of(found) for _, found in apps])
     stop = asyncio.create_task(stopping.wait())
     parts: list[asyncio.Task[Any]] = [stop, upkeep, *running]
     await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -150,7 +151,8 @@ async def _run_all(
         task.cancel()
     await asyncio.gather(*running, stop, upkeep, return_exceptions=True)
     await asyncio.to_thread(service.stop)
-    (home_path / "server" / "address.json").unlink(missing_ok=True)
+    await asyncio.to_thread(store.save_last_uses)
+    (service.home.path / "server" / "address.json").unlink(missing_ok=True)
 
 
 def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
@@ -169,12 +171,13 @@ def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     )
 
 
-async def _upkeep(service: Service) -> None:
+async def _upkeep(service: Service, store: TokenStore) -> None:
     """Webhooks all the time; missed ends and retention now and then."""
     await asyncio.gather(
         service.webhooks.run(),
         _again_and_again(service.announce_missed, ANNOUNCE_INTERVAL_S),
         _again_and_again(service.sweep, SWEEP_INTERVAL_S),
+        _again_and_again(store.save_last_uses, LAST_USES_INTERVAL_S),
     )
 
 
