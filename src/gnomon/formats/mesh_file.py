@@ -29,8 +29,7 @@ _STL_TRIANGLE = 50
 def load_mesh(path: str | Path, *, max_triangles: int = MAX_TRIANGLES, max_bytes: int = MAX_BYTES) -> Mesh:
     """Read a mesh. What had to be mended or left out is in the mesh's `warnings`."""
     path = Path(path)
-    _check_file(path, max_bytes)
-    _check_announced_triangles(path, max_triangles)
+    check_announced(path, max_triangles=max_triangles, max_bytes=max_bytes)
     warnings: list[str] = []
     if path.suffix.lower() not in (".stl", ".glb"):
         warnings = [f"{name} is missing or out of reach: drawn without it" for name in missing_companions(path)]
@@ -46,6 +45,12 @@ def load_mesh(path: str | Path, *, max_triangles: int = MAX_TRIANGLES, max_bytes
     _check_vertices(mesh, path)
     _check_triangle_count(len(mesh.faces), max_triangles, path)
     return _without_degenerate(mesh, path, warnings)
+
+
+def check_announced(path: Path, *, max_triangles: int, max_bytes: int) -> None:
+    """Refuse, before anything is decoded, what is no mesh file or is too large by its size or its header."""
+    _check_file(path, max_bytes)
+    _check_announced_triangles(path, max_triangles)
 
 
 def _decode(path: Path) -> Mesh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 MODULES = {"pose-api": ("gnomon.server.facades.pose_api", 5000), "render": ("gnomon.server.facades.render", 8004)}
 """Name -> (module with `make`, the port its clients expect)."""
+
+ADDRESS_VARIABLES = {"render": ("RENDER_SERVER_HOST", "RENDER_SERVER_PORT")}
+"""The variables by which a replaced system was told its address; what gnomon itself is told goes before them."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,30 @@ def parse(asked: tuple[str, ...], settings: ServerSettings) -> list[Facade]:
                 expected="NAME, NAME:PORT or NAME:/PREFIX with NAME one of " + ", ".join(MODULES),
             )
         prefix = place.rstrip("/") if place.startswith("/") else ""
-        port = None if prefix else int(place or MODULES[name][1])
-        found.append(Facade(name, settings.host, port, prefix))
+        if prefix:
+            found.append(Facade(name, settings.host, None, prefix))
+        else:
+            found.append(Facade(name, _host(name, settings), int(place) if place else _port(name), ""))
     return found
+
+
+def _host(name: str, settings: ServerSettings) -> str:
+    variable = ADDRESS_VARIABLES.get(name, ("", ""))[0]
+    told = "host" in settings.model_fields_set
+    return settings.host if told else os.environ.get(variable, "").strip() or settings.host
+
+
+def _port(name: str) -> int:
+    variable = ADDRESS_VARIABLES.get(name, ("", ""))[1]
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return MODULES[name][1]
+    if not text.isdecimal() or int(text) > 65535:
+        raise InputError(
+            f"{variable} is no port",
+            code="setting_invalid",
+            field=variable,
+            value=text,
+            expected="a whole number up to 65535",
+        )
+    return int(text)
