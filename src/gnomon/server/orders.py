@@ -57,7 +57,7 @@ class Order(BaseModel):
         return hashlib.sha256(atomic.canonical_json(self.model_dump(mode="json"))).hexdigest()
 
     def check_names(self, most_files: int) -> None:
-        """Refuse names that could leave a folder, and hashes that are none, before anything is looked up."""
+        """Refuse too many files, and hashes that are none, before anything is looked up."""
         if len(self.files) > most_files:
             raise InputError(
                 f"{len(self.files)} files are more than the server takes for one job",
@@ -67,7 +67,6 @@ class Order(BaseModel):
                 expected=f"at most {most_files}",
             )
         for name, sha256 in self.files.items():
-            input_path(Path("x"), name)
             if len(sha256) != 64 or not all(character in "0123456789abcdef" for character in sha256):
                 raise InputError(
                     f"files: {sha256!r} is no sha256",

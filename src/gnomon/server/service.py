@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ from gnomon.errors import GnomonError, InputError, LimitError, NotFound
 from gnomon.executors.local import LocalLauncher
 from gnomon.job import is_id
 from gnomon.request import Resources
-from gnomon.server import bounds
+from gnomon.server import bounds, zipped
 from gnomon.server.access import Caller
 from gnomon.server.engine import Engine
 from gnomon.server.orders import Order, resources_of
@@ -71,6 +71,7 @@ class Service:
             home.path,
             max_bytes=int(settings.max_upload_gb * 1e9),
             max_total_bytes=int(settings.uploads_gb * 1e9),
+            read_timeout_s=settings.read_timeout_s,
         )
         self.webhooks = Webhooks(home.path, allow_private=settings.allow_private_webhooks)
         self.retention = Retention(
@@ -82,10 +83,12 @@ class Service:
             ),
             home,
             self.uploads,
-            self.webhooks.is_held,
+            lambda job_id: job_id in self._packed or self.webhooks.is_held(job_id),
         )
         self.pool: WarmPool | None = None
         self.answered: Counter[int] = Counter()
+        self._packed: Counter[str] = Counter()
+        """Jobs whose results are being packed for somebody: they are not deleted meanwhile."""
         self.started_at = time.time()
         self.is_closing = False
         self._staging = home.path / "server" / "staging"
@@ -272,6 +275,16 @@ class Service:
     def remove(self, job: Job) -> None:
         job.remove()
         self.webhooks.forget_job(job.id)
+
+    def packed(self, job: Job, names: Sequence[str]) -> Iterator[bytes]:
+        """The bytes of a zip with these files of a job's results."""
+        self._packed[job.id] += 1
+        try:
+            yield from zipped.stream(job.results, names)
+        finally:
+            self._packed[job.id] -= 1
+            if not self._packed[job.id]:
+                del self._packed[job.id]
 
     def close(self) -> None:
         """Take no more jobs. Those that run go on without the server."""

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from gnomon.api import Job
 from gnomon.errors import NotFound
 from gnomon.inputs import input_path
-from gnomon.server import zipped
 from gnomon.server.problem import refusals
 from gnomon.server.routes.jobs import Here, Reader, no_results
 
@@ -67,7 +66,7 @@ def zip_results(job_id: str, service: Here, caller: Reader) -> StreamingResponse
     job = service.job(job_id, caller)
     names = [*(file["name"] for file in _record(job)["outputs"]), "result.json"]
     headers = {"Content-Disposition": f'attachment; filename="{job_id}.zip"'}
-    return StreamingResponse(zipped.stream(job.results, names), media_type="application/zip", headers=headers)
+    return StreamingResponse(service.packed(job, names), media_type="application/zip", headers=headers)
 
 
 @router.get("/{name:path}", response_class=FileResponse, responses=BINARY | refusals(404, 409, 422))
