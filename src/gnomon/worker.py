@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if options.lifeline is not None:
-        _watch_lifeline(options.lifeline)
+        watch_lifeline(options.lifeline)
     stop = StopSignal()
     codes = [run_job(JobDir(path.absolute()), options.attempt, stop) for path in options.jobs]
     return max(codes)
@@ -72,11 +73,13 @@ class StopSignal:
             raise Cancelled("the job was asked to stop")
 
 
-def run_job(job: JobDir, number: int | None, stop: StopSignal) -> int:
-    """Run one attempt of one job and return its exit code."""
+def run_job(
+    job: JobDir, number: int | None, stop: StopSignal, limit_threads: Callable[[int], None] | None = None
+) -> int:
+    """Run one attempt of one job and return its exit code. `limit_threads` is given the job's number of cores."""
     attempt = job.attempt(number) if number is not None else job.newest_attempt()
     launch = attempt.launch() if attempt is not None else None
-    if attempt is None or launch is None:
+    if attempt is None or not launch:
         log.error("%s has no launched attempt", job.path)
         return InputError.exit_code
     token = str(launch["token"])
@@ -90,7 +93,7 @@ def run_job(job: JobDir, number: int | None, stop: StopSignal) -> int:
     events = EventLog(attempt.events)
     heartbeat = Heartbeat(events)
     try:
-        outcome = _run(job, attempt, events, stop)
+        outcome = _run(job, attempt, events, stop, limit_threads or _limit_threads)
         return _publish(attempt, token, events, outcome)
     except BaseException as error:
         failure, reason = classify(error, attempt.out)
@@ -103,12 +106,14 @@ def run_job(job: JobDir, number: int | None, stop: StopSignal) -> int:
         events.close()
 
 
-def _run(job: JobDir, attempt: Attempt, events: EventLog, stop: StopSignal) -> Outcome:
+def _run(
+    job: JobDir, attempt: Attempt, events: EventLog, stop: StopSignal, limit_threads: Callable[[int], None]
+) -> Outcome:
     started = datetime.now(UTC)
     events.write("state", state="staging")
     sealed = request.read(job)
-    _limit_threads(sealed.resources.cpus)
-    atomic.write_json(attempt.environment, _environment())
+    limit_threads(sealed.resources.cpus)
+    atomic.write_json(attempt.environment, _environment(), synced=False)
     task = get_task(sealed.task)
     spec_type = task.spec()
     task.method(sealed.method).require(cache_dir())
@@ -249,7 +254,7 @@ class Heartbeat:
                 log.exception("no heartbeat could be written")
 
 
-def _watch_lifeline(descriptor: int) -> None:
+def watch_lifeline(descriptor: int) -> None:
     """End this whole process group at once when the launcher's end of the pipe closes.
 
     A worker without its launcher has no time limit, no memory limit and no one to cancel it.

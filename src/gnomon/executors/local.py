@@ -13,6 +13,7 @@ import psutil
 
 from gnomon.executors import Capacity, Probe, detached
 from gnomon.executors.process import is_alive
+from gnomon.executors.warm import WarmPool
 from gnomon.job import Attempt
 from gnomon.request import Request
 
@@ -25,21 +26,22 @@ LEAST_FREE_DISK_MB = 200
 class LocalLauncher:
     """Runs workers on this machine, detached from whoever asks."""
 
-    def __init__(self, home: Path, capacity: Capacity | None = None) -> None:
+    def __init__(self, home: Path, capacity: Capacity | None = None, pool: WarmPool | None = None) -> None:
         self._home = home
         self._capacity = capacity
+        self._pool = pool
+
+    def use_pool(self, pool: WarmPool) -> None:
+        """Give jobs to warm workers where one can take them."""
+        self._pool = pool
 
     def submit(self, attempt: Attempt, command: Sequence[str], request: Request) -> None:
-        """Start the attempt's supervisor. The command itself is in launch.json, where the supervisor reads it."""
-        supervisor = [
-            sys.executable,
-            "-P",
-            "-m",
-            "gnomon.executors.supervisor",
-            str(attempt.job.path),
-            str(attempt.number),
-        ]
-        detached.start(supervisor, log=attempt.log, cwd=attempt.path)
+        """Give the attempt to a warm worker, or start its own supervisor and worker."""
+        # A command that a runtime has wrapped is not ours to run in a process that is there already.
+        is_plain = command[0] == sys.executable and "gnomon.worker" in command
+        if is_plain and self._pool is not None and self._pool.offer(attempt, request):
+            return
+        detached.start_supervisor(attempt)
 
     def poll(self, attempts: Sequence[Attempt]) -> dict[Attempt, bool]:
         detached.reap()
