@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from gnomon.formats import ply
 from gnomon.formats.ply_scaled import scaled_ply
@@ -243,6 +243,6 @@ def _in_metres(mesh: bytes, unit: Unit, most_triangles: int) -> bytes:
         for element in ("vertex", "face"):
             if header.count(element) > most_triangles:
                 raise ply.PlyError(f"{header.count(element):,} of {element}, where {most_triangles:,} are taken")
-        return scaled_ply(mesh, METRES_PER_UNIT[cast(Unit, unit)])
-    except ply.PlyError as error:
+        return scaled_ply(mesh, METRES_PER_UNIT[unit])
+    except ValueError as error:
         raise PoseApiRefusal(400, NOT_MESH_OR_MASK, f"mesh is no PLY that can be used: {error}") from None

@@ -68,6 +68,8 @@ class Document:
 
 def decode_base64(text: bytes) -> bytes:
     """The bytes that standard base64 stands for: no other characters, no line breaks. Raises ValueError."""
+    if len(text) % 4:
+        raise ValueError("its length is no multiple of 4")
     pieces: list[bytes] = []
     # A view, so that a piece is not copied before it is decoded.
     view = memoryview(text)
