@@ -7,6 +7,9 @@ import base64
 import json
 import logging
 import os
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,8 +34,8 @@ from gnomon.server.webhooks.waiting import PER_DESTINATION
 class Courier:
     """Webhooks at work in a thread, on a clock that goes on when told."""
 
-    def __init__(self, home: Path, **options: Any) -> None:
-        self.time_s = time.time()
+    def __init__(self, home: Path, at: float | None = None, **options: Any) -> None:
+        self.time_s = time.time() if at is None else at
         options = {"allow_private": True} | options
         self.webhooks = Webhooks(home, clock=lambda: self.time_s, **options)
         self._thread = threading.Thread(target=asyncio.run, args=(self._work(),))
@@ -84,8 +87,8 @@ class Courier:
 def receivers() -> Iterator[Callable[..., Receiver]]:
     made: list[Receiver] = []
 
-    def make(*answers: Any) -> Receiver:
-        made.append(Receiver(*answers))
+    def make(*answers: Any, **options: Any) -> Receiver:
+        made.append(Receiver(*answers, **options))
         return made[-1]
 
     yield make
@@ -356,7 +359,7 @@ def test_a_yes_counts_even_if_the_answers_body_never_ends(couriers, receiver: Re
         status(200, b"ok", Content_Length="1000000")(request)
         receiver.hangs(request)
 
-    courier = couriers(sender=Sender(allow_private=True, timeout_s=0.3))
+    courier = couriers(sender=Sender(allow_private=True, timeout_s=1.5))
     receiver.answers = [endless]
     courier.announce(url=receiver.url())
     assert courier.one("delivered")["tries"][0]["answer"] == "ok"
@@ -425,6 +428,33 @@ def test_the_connection_goes_to_the_address_that_was_checked(couriers, receiver:
     assert receiver.messages[0].headers["host"] == f"receiver.example:{receiver.port}"
 
 
+def test_https_proves_the_hosts_name_on_the_checked_address(couriers, receivers, tmp_path: Path, monkeypatch):
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the openssl command to make a certificate")
+    crt, key = tmp_path / "receiver.crt", tmp_path / "receiver.key"
+    request = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    names = ["-subj", "/CN=receiver.example", "-addext", "subjectAltName=DNS:receiver.example"]
+    subprocess.run([*request.split(), *names, "-keyout", key, "-out", crt], check=True, capture_output=True)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(crt, key)
+    receiver = receivers(tls=tls)
+    url = receiver.url(host="receiver.example").replace("http://", "https://")
+    resolve = lambda host, port: ["127.0.0.1"]  # noqa: E731
+
+    stranger = couriers(sender=Sender(allow_private=True, resolve=resolve))
+    stranger.announce(url=url)
+    assert "certificate of receiver.example is refused" in stranger.one("pending")["tries"][0]["problem"]
+    stranger.close()
+    monkeypatch.setenv("SSL_CERT_FILE", str(crt))
+    friend = couriers(at=stranger.time_s, sender=Sender(allow_private=True, resolve=resolve))
+    friend.announce(ended(1), url.replace("receiver.example", "other.example"))
+    friend.counts_are(failed_attempts=1)
+    assert receiver.messages == []
+    friend.advance(DELAYS_S[1] * 2)
+    friend.counts_are(delivered=1)
+    assert [message.headers["host"] for message in receiver.messages] == [f"receiver.example:{receiver.port}"]
+
+
 def test_passwords_and_secrets_are_used_and_never_shown(courier, receiver: Receiver, caplog, own_places: Path):
     caplog.set_level(logging.DEBUG)
     receiver.answers = [status(500), status(410)]
@@ -482,7 +512,7 @@ def test_a_pending_message_survives_a_restart_and_keeps_its_time(couriers, recei
     first.announce(url=receiver.url())
     due = first.one("pending")["next_at"]
     first.close()
-    second = couriers()
+    second = couriers(at=first.time_s)
     assert second.webhooks.is_held(job_id(0))
     assert second.one("pending")["next_at"] == due
     second.advance(DELAYS_S[1] * 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def status(code: int, body: bytes = b"", **headers: str) -> Answer:
 class Receiver:
     """Gives its `answers` one after the other, then 204."""
 
-    def __init__(self, *answers: Answer) -> None:
+    def __init__(self, *answers: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.answers = list(answers)
         self.messages: list[Message] = []
         self.released = threading.Event()
@@ -66,6 +67,8 @@ class Receiver:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._http.handle_error = lambda request, client_address: None  # senders that hang up are part of the tests
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True)
         self.port = self._http.server_address[1]
         self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01})
         self._thread.start()
