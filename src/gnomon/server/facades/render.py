@@ -56,6 +56,8 @@ def make(service: Service, settings: ServerSettings, policy: AccessPolicy) -> Fa
         docs_url=None,
         redoc_url=None,
         lifespan=None,
+        # Old clients may say nothing of their JSON; strange web pages are kept away by Guard.
+        strict_content_type=False,
     )
     app.state.service = service
     app.state.access = policy

@@ -16,11 +16,11 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from gnomon import job as jobs
+from gnomon import atomic
 from gnomon.api import Job, error_of
 from gnomon.errors import ExecutorError, GnomonError
 from gnomon.inputs import disk_error
-from gnomon.job import State
+from gnomon.job import Attempt, State
 from gnomon.server.facades.render_log import JobLog
 from gnomon.server.facades.render_orders import Ending, OrderBook, RenderOrder
 from gnomon.server.facades.render_paths import Roots
@@ -222,12 +222,9 @@ def process_of(job: Job) -> dict[str, Any]:
     return facts if pid is None else facts | {"pid": pid}
 
 
-def worker_pid(attempt: jobs.Attempt) -> int | None:
-    """The worker's process id by its own account, else that of the process that looks after it."""
-    from gnomon import atomic
-
-    environment = atomic.read_json(attempt.environment) or {}
-    return environment.get("pid") or (attempt.process() or {}).get("pid")
+def worker_pid(attempt: Attempt) -> int | None:
+    """The worker's process id, by its own account."""
+    return (atomic.read_json(attempt.environment) or {}).get("pid")
 
 
 def returncode_of(job: Job, status: Status) -> int:
