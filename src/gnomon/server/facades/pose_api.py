@@ -189,6 +189,8 @@ def _spec(body: PoseBody, saved: SavedRequest) -> ObjectPose:
         camera=str(saved.camera),
         depth_unit="mm",
         name=body.frames[0].name,
+        # A tracker takes a moment to set up.
+        track=len(body.frames) > 1,
         overlay=False,
         video=False,
     )
