@@ -74,33 +74,31 @@ class Home:
             draft = Draft(self.store, new_id())
             try:
                 collected = inputs.collect(spec, draft.inputs, hashes)
-                job = draft.seal(
-                    Request(
-                        id=draft.id,
-                        task=spec.task,
-                        method=spec.method,
-                        params=collected.params,
-                        inputs=collected.files,
-                        resources=resources,
-                        seed=seed,
-                        site=site,
-                        label=label,
-                        max_attempts=max_attempts,
-                        allow_private_urls=allow_private_urls,
-                        gnomon_version=__version__,
-                    ),
-                    collected.urls,
-                    submission,
-                )
+                sealed = Request(
+                    id=draft.id,
+                    task=spec.task,
+                    method=spec.method,
+                    params=collected.params,
+                    inputs=collected.files,
+                    resources=resources,
+                    seed=seed,
+                    site=site,
+                    label=label,
+                    max_attempts=max_attempts,
+                    allow_private_urls=allow_private_urls,
+                    gnomon_version=__version__,
+                ).sealed()
+                directory = draft.seal(sealed, collected.urls, submission)
             except BaseException:
                 draft.discard()
                 raise
         except OSError as error:
             raise inputs.disk_error(error, self.store.folder / "x") from error
-        self.index.add(request.read(job), derive(job), job.submission())
+        # What was written a moment ago need not be read again.
+        self.index.add(sealed, Status(id=sealed.id, state=State.QUEUED, attempt=1), submission)
         if start:
             self.reconciler.run_pass()
-        return Job(self, job)
+        return Job(self, directory, sealed)
 
     def job(self, text: str) -> Job:
         """The job with this id, or with an id that starts or ends so; `@last` is the newest."""
@@ -140,9 +138,10 @@ class Home:
 class Job:
     """A handle on one job. All it knows is in the job's folder; handles can be made and thrown away freely."""
 
-    def __init__(self, home: Home, directory: JobDir) -> None:
+    def __init__(self, home: Home, directory: JobDir, sealed: Request | None = None) -> None:
         self.home = home
         self.directory = directory
+        self._request = sealed
 
     @property
     def id(self) -> str:
@@ -152,7 +151,10 @@ class Job:
         return f"Job({self.id!r}, state={self.status().state.value!r})"
 
     def request(self) -> Request:
-        return request.read(self.directory)
+        """What was asked for. It is sealed, so one look is enough."""
+        if self._request is None:
+            self._request = request.read(self.directory)
+        return self._request
 
     def status(self) -> Status:
         return derive(self.directory)

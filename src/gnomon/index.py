@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -70,6 +73,14 @@ _SLOT_COLUMNS = (jobs.c.id, jobs.c.site, jobs.c.state, jobs.c.cpus, jobs.c.mem_g
 _OBSERVED_COLUMNS = (*_SLOT_COLUMNS, jobs.c.owner, jobs.c.attempt, jobs.c.max_attempts, jobs.c.updated_at)
 
 
+@dataclass
+class _Entry:
+    """A row that some thread wants to add."""
+
+    values: dict[str, Any]
+    is_written: bool = False
+
+
 class Index:
     """One table of jobs. Every method is one short transaction."""
 
@@ -78,6 +89,8 @@ class Index:
         self.url = url or os.environ.get("GNOMON_INDEX_URL") or f"sqlite:///{home / 'index.sqlite'}"
         self._engine = self._make_engine()
         self._reads = self._engine.execution_options(gnomon_reads=True)
+        self._entries: deque[_Entry] = deque()
+        self._adding = threading.Lock()
         self.is_new = self._prepare_table()
         """Whether the table was made just now, so that it knows nothing of the jobs there are."""
 
@@ -111,12 +124,31 @@ class Index:
             metadata.create_all(connection)
         return not exists
 
-    def add(self, request: Request, status: Status, submission: dict[str, Any] | None = None) -> None:
+    def add(self, request: Request, status: Status, submission: Mapping[str, Any] | None = None) -> None:
         """Insert a job, or replace what was known of it. `submission` is what `JobDir.submission` gives."""
-        values = _job_columns(request, submission or {}) | _status_columns(status)
-        with self._engine.begin() as connection:
-            connection.execute(jobs.delete().where(jobs.c.id == request.id))
-            connection.execute(jobs.insert().values(values))
+        entry = _Entry(_job_columns(request, submission or {}) | _status_columns(status))
+        self._entries.append(entry)
+        with self._adding:
+            if not entry.is_written:
+                self._write_entries()
+
+    def _write_entries(self) -> None:
+        """Write what this thread and those behind it in the queue want to add, in one transaction.
+
+        A server's clients submit at the same time: one commit for all of them costs as much as one for each.
+        """
+        taken = [self._entries.popleft() for _ in range(len(self._entries))]
+        rows = list({entry.values["id"]: entry.values for entry in taken}.values())
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(jobs.delete().where(jobs.c.id.in_([row["id"] for row in rows])))
+                connection.execute(jobs.insert(), rows)
+        except BaseException:
+            # The others try themselves.
+            self._entries.extendleft(reversed(taken))
+            raise
+        for entry in taken:
+            entry.is_written = True
 
     def update(self, status: Status) -> None:
         with self._engine.begin() as connection:
@@ -208,6 +240,11 @@ class Index:
     def ended_since(self, since_s: float) -> Rows:
         """Jobs that ended after this time."""
         return self._rows(sa.select(jobs).where(jobs.c.state.in_(FINAL), jobs.c.ended_at > since_s))
+
+    def queue_lengths(self) -> dict[str, int]:
+        """How many jobs of each owner wait."""
+        query = sa.select(jobs.c.owner, sa.func.count().label("count")).where(jobs.c.state == State.QUEUED)
+        return {row["owner"]: row["count"] for row in self._rows(query.group_by(jobs.c.owner))}
 
     def queued_of(self, owner: str) -> int:
         """How many of an owner's jobs wait."""
@@ -360,7 +397,7 @@ def _unix_seconds(timestamp: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _job_columns(request: Request, submission: dict[str, Any]) -> dict[str, Any]:
+def _job_columns(request: Request, submission: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "id": request.id,
         "task": request.task,

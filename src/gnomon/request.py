@@ -121,10 +121,10 @@ class Draft:
         """Write the request and who made it, ask for the first attempt, and make the job visible."""
         draft = JobDir(self.path)
         if submission:
-            draft.keep_submission(submission)
+            draft.keep_submission(dict(submission))
         if private_urls:
             draft.keep_private_urls(private_urls)
-        atomic.write_json(draft.request, request.sealed().model_dump())
+        atomic.write_json(draft.request, (request if request.seal else request.sealed()).model_dump())
         draft.request.chmod(0o444)
         draft.add_attempt()
         job = self._store.job(self.id)

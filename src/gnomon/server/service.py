@@ -21,6 +21,7 @@ from gnomon import atomic
 from gnomon.api import Home, Job
 from gnomon.errors import GnomonError, InputError, LimitError, NotFound
 from gnomon.executors.local import LocalLauncher
+from gnomon.index import Index
 from gnomon.job import is_id
 from gnomon.request import Resources
 from gnomon.server import bounds, zipped
@@ -46,6 +47,7 @@ T = TypeVar("T")
 
 KEY_LOCKS = 64
 LOOK_INTERVAL_S = 1.0
+COUNT_INTERVAL_S = 0.25
 ANNOUNCE_OVERLAP_S = 120.0
 """Ends are looked for again over this long: an end is written down a while after it happened."""
 
@@ -60,6 +62,26 @@ class QueueFull(LimitError):
         self.retry_after_s = 10.0
 
 
+class QueueLengths:
+    """How many jobs wait, counted in the index now and then and by hand in between."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._lock = threading.Lock()
+        self._lengths: dict[str, int] = {}
+        self._counted_at = -COUNT_INTERVAL_S
+
+    def lengths(self, owner: str) -> tuple[int, int]:
+        """Jobs that wait in all and of this owner, at most; one is counted in for the caller who asks."""
+        with self._lock:
+            if time.monotonic() - self._counted_at > COUNT_INTERVAL_S:
+                self._lengths = self._index.queue_lengths()
+                self._counted_at = time.monotonic()
+            found = sum(self._lengths.values()), self._lengths.get(owner, 0)
+            self._lengths[owner] = found[1] + 1
+            return found
+
+
 class Service:
     """One server's jobs: submit, look, wait, end, repeat, delete."""
 
@@ -67,6 +89,7 @@ class Service:
         self.settings = settings
         self.home = home
         self.engine = Engine(home.reconciler)
+        self._queue = QueueLengths(home.index)
         self.uploads = UploadStore(
             home.path,
             max_bytes=int(settings.max_upload_gb * 1e9),
@@ -291,8 +314,9 @@ class Service:
         self.is_closing = True
 
     def _announce(self, status: Status) -> None:
-        job = self.home.store.job(status.id)
-        self.webhooks.announce(status, self.home.index.get(status.id) or {}, job.submission())
+        submission = self.home.store.job(status.id).submission()
+        if submission.get("webhook_url") or self.webhooks.endpoints.all():
+            self.webhooks.announce(status, self.home.index.get(status.id) or {}, submission)
 
     def _look_at(self, job: Job) -> None:
         self.home.reconciler.touch(job.id)
@@ -304,10 +328,10 @@ class Service:
 
     def check_room(self, owner: str) -> None:
         """Raises QueueFull where too many jobs wait, in all or of this owner."""
-        index = self.home.index
-        if index.count_queued() >= self.settings.max_queued:
+        in_all, of_owner = self._queue.lengths(owner)
+        if in_all >= self.settings.max_queued:
             raise QueueFull("the server's queue is full", limit=self.settings.max_queued)
-        if index.queued_of(owner) >= self.settings.max_queued_per_token:
+        if of_owner >= self.settings.max_queued_per_token:
             raise QueueFull(f"{owner} has too many jobs waiting", limit=self.settings.max_queued_per_token)
 
     def _same_order(self, job_id: str, fingerprint: str | None) -> Job:
