@@ -1,10 +1,10 @@
-"""Writes into README and docs what is generated: help texts, the file tree, the table of view directions.
+"""Writes into README and docs what is generated: help texts, the file tree, tables of directions, settings, routes.
 
     python docs/refresh.py            bring the pages up to date
     python docs/refresh.py --check    exit code 1 when a page is out of date
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`, where NAME is a command such as
-`gnomon jobs`, `tree`, or `directions`.
+`gnomon jobs`, `tree`, `directions`, `settings` or `routes`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import click
+import server_tables
 from click.testing import CliRunner
 
 from gnomon.cli import cli
@@ -40,7 +41,10 @@ def main(arguments: list[str]) -> int:
 
 
 def generate(name: str) -> str:
-    """The fenced text for a marker."""
+    """The text for a marker: a table as it is, everything else in a fence."""
+    table = {"settings": server_tables.settings_table, "routes": server_tables.routes_table}.get(name)
+    if table is not None:
+        return f"\n{table()}\n\n"
     text = {"directions": directions, "tree": tree}.get(name, lambda: help_text(name).rstrip())()
     return f"```text\n{text}\n```\n"
 

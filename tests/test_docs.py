@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from serving import start_server
 
 from gnomon import errors, tasks
 from gnomon.job import Reason, State
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "docs"))
 SOURCE = ROOT / "src" / "gnomon"
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
@@ -46,7 +48,7 @@ def source_trees() -> Iterator[tuple[Path, ast.Module]]:
 def test_every_error_code_is_in_the_table_and_no_other():
     documented = set(re.findall(r"^\| `(\w+)` \|", page("errors.md"), re.MULTILINE))
     raised = error_codes()
-    assert {"bad_input", "poses_not_rigid", "url_failed", "cancelled_by_user", "mesh_empty"} <= raised, "collector"
+    assert {"bad_input", "url_failed", "cancelled_by_user", "mesh_empty", "route_not_found"} <= raised, "collector"
     assert sorted(raised - documented) == [], "codes in src that docs/errors.md does not list"
     assert sorted(documented - raised) == [], "codes in docs/errors.md that nothing raises"
 
@@ -65,12 +67,20 @@ def error_codes() -> set[str]:
         }
         for node in ast.walk(tree):
             for value in code_values(node, places):
-                codes |= {
-                    part.value
-                    for part in ast.walk(value)
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str)
-                }
+                codes |= set(texts(value))
     return codes
+
+
+def texts(value: ast.AST) -> Iterator[str]:
+    """The texts an expression may become; keys of what it looks up, as in first["type"], are none of them."""
+    if isinstance(value, ast.Subscript):
+        yield from texts(value.value)
+    elif isinstance(value, ast.Constant):
+        if isinstance(value.value, str):
+            yield value.value
+    else:
+        for part in ast.iter_child_nodes(value):
+            yield from texts(part)
 
 
 def code_values(node: ast.AST, places: dict[str, int]) -> Iterator[ast.AST]:
@@ -89,8 +99,12 @@ def code_values(node: ast.AST, places: dict[str, int]) -> Iterator[ast.AST]:
         if node.target.id == "default_code":
             yield node.value
     elif isinstance(node, ast.Assign):
-        if any(isinstance(target, ast.Name) and target.id == "default_code" for target in node.targets):
+        names = {target.id for target in node.targets if isinstance(target, ast.Name)}
+        if "default_code" in names:
             yield node.value
+        elif "codes" in names and isinstance(node.value, ast.Dict):
+            # A table from something else's names to codes.
+            yield from node.value.values
     elif isinstance(node, ast.FunctionDef):
         arguments = node.args
         yield from (
@@ -153,6 +167,48 @@ def test_every_environment_variable_is_documented():
     }
     assert "GNOMON_HOME" in used, "collector"
     assert set(re.findall(r"^\| `(GNOMON_\w+)` \|", page("cli.md"), re.MULTILINE)) == used
+
+
+def test_every_setting_of_the_server_is_documented():
+    from gnomon.server.settings import PREFIX, ServerSettings
+
+    section = page("server.md").split("## Settings")[1].split("\n## ")[0]
+    variables = re.findall(r"^\| `--[\w-]+` \| `(\w+)` \|", section, re.MULTILINE)
+    assert variables == [PREFIX + name.upper() for name in ServerSettings.model_fields]
+    example = (ROOT / "deploy" / "gnomon.env").read_text("utf-8")
+    assert re.findall(rf"^#({PREFIX}\w+)=", example, re.MULTILINE) == variables
+
+
+def test_every_route_is_documented():
+    import server_tables
+
+    section = page("http-api.md").split("## Routes")[1].split("\n## ")[0]
+    rows = set(re.findall(r"^\| ([A-Z]+) \| `([^`]+)` \|", section, re.MULTILINE))
+    paths = server_tables.openapi_document()["paths"]
+    assert rows == {(method.upper(), path) for path, operations in paths.items() for method in operations}
+
+
+def test_every_field_of_orders_and_jobs_is_documented():
+    from gnomon.server.orders import Order
+    from gnomon.server.views import JobDetail
+
+    for heading, model in (("Orders", Order), ("Jobs", JobDetail)):
+        section = page("http-api.md").split(f"## {heading}\n")[1].split("\n## ")[0]
+        rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+        assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(model.model_fields)
+
+
+def test_every_metric_is_documented():
+    tree = ast.parse((SOURCE / "server" / "metrics.py").read_text("utf-8"))
+    made = {
+        node.args[0].value + ("_total" if node.func.id.startswith("Counter") else "")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.endswith("MetricFamily")
+        if isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str)
+    }
+    assert "gnomon_http_requests_total" in made, "collector"
+    section = page("server.md").split("## Metrics")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `(gnomon_\w+)` \|", section, re.MULTILINE)) == made
 
 
 def test_every_field_of_a_task_is_in_its_options_table():
@@ -259,9 +315,12 @@ class Block:
     line: int
     not_run: bool
     exit_code: int
+    with_server: bool
 
 
-MARK = re.compile(r"<!-- (not run: .+|exit code: (\d+)) -->")
+MARK = re.compile(r"<!-- (not run: .+|with a server|exit code: (\d+)) -->")
+SERVER = "http://127.0.0.1:8800"
+"""Where the docs' examples look for a server; here it is wherever a free port was."""
 
 
 def blocks(path: Path) -> list[Block]:
@@ -275,8 +334,9 @@ def blocks(path: Path) -> list[Block]:
             mark = MARK.fullmatch(lines[start - 1]) if start else None
             exit_code = int(mark[2]) if mark is not None and mark[2] else 0
             text = "\n".join(lines[start + 1 : number])
-            not_run = mark is not None and mark[2] is None
-            found.append(Block(lines[start][3:].strip(), text, start + 1, not_run, exit_code))
+            with_server = mark is not None and mark[1] == "with a server"
+            not_run = mark is not None and mark[2] is None and not with_server
+            found.append(Block(lines[start][3:].strip(), text, start + 1, not_run, exit_code, with_server))
             start = None
     assert start is None, f"{path.name}: the block of line {start} has no end"
     return found
@@ -289,7 +349,7 @@ def clean_environment() -> dict[str, str]:
 
 def test_blocks_are_of_known_languages():
     languages = {block.language for path in PAGES for block in blocks(path)}
-    assert languages <= {"sh", "python", "text", "json", "toml"}
+    assert languages <= {"sh", "python", "text", "json", "toml", "yaml", "nginx"}
 
 
 def test_all_commands_and_programs_of_the_docs_run(tmp_path: Path):
@@ -298,7 +358,36 @@ def test_all_commands_and_programs_of_the_docs_run(tmp_path: Path):
         problems = [
             problem for found in pool.map(lambda path: run_page(path, tmp_path / path.stem), PAGES) for problem in found
         ]
+        problems += [
+            problem
+            for found in pool.map(lambda path: run_against_server(path, tmp_path / path.stem), PAGES)
+            for problem in found
+        ]
     assert problems == [], "\n\n".join(problems)
+
+
+def run_against_server(path: Path, folder: Path) -> list[str]:
+    """The page's blocks that need a server, as one script, because later ones use what earlier ones found out."""
+    script = "\n".join(block.text for block in blocks(path) if block.with_server)
+    if not script:
+        return []
+    assert SERVER in script, f"{path.name} says nowhere where the server is"
+    places = {"GNOMON_CACHE": str(folder / "cache"), "GNOMON_SITES": str(folder / "sites.toml")}
+    server = start_server(folder / "served", environment=places)
+    try:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script.replace(SERVER, server.url)],
+            cwd=folder / "work",
+            env=clean_environment() | places | {"HOME": str(folder), "GNOMON_HOME": str(server.home)},
+            capture_output=True,
+            text=True,
+            timeout=BLOCK_LIMIT_S,
+        )
+    finally:
+        server.stop()
+    if done.returncode == 0:
+        return []
+    return [f"{path.name} against a server ended with {done.returncode}\n{done.stdout}{done.stderr}"]
 
 
 def run_page(path: Path, folder: Path) -> list[str]:
@@ -312,7 +401,7 @@ def run_page(path: Path, folder: Path) -> list[str]:
         "GNOMON_SITES": str(folder / "sites.toml"),
     }
     for block in blocks(path):
-        if block.not_run or block.language not in ("sh", "python"):
+        if block.not_run or block.with_server or block.language not in ("sh", "python"):
             continue
         command = ["bash", "-euo", "pipefail", "-c"] if block.language == "sh" else [sys.executable, "-c"]
         done = subprocess.run(
