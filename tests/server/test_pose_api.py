@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
+import os
+import socket
 import subprocess
 import sys
 import uuid
@@ -16,14 +19,15 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from pose_requests import as_json, png64, png_that_promises, pose_scene, small_body, to_base64
+from pose_requests import CAMERA, as_json, png64, png_that_promises, pose_scene, small_body, to_base64
 from serving import RunningServer, start_server
 from waiting import until
 
 from gnomon.formats.mesh_file import load_mesh
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MOST_BODY_MB = 4
-FLAGS = ("--workers", "0", "--facade", "pose-api:0", "--pose-api-body-mb", str(MOST_BODY_MB))
+FLAGS = ("--workers", "2", "--facade", "pose-api:0", "--pose-api-body-mb", str(MOST_BODY_MB))
 JSON = {"Content-Type": "application/json"}
 
 
@@ -222,16 +226,35 @@ def test_a_mesh_in_metres_says_so(api: PoseServer):
     assert degrees < 3 and metres < 0.005
 
 
+def test_the_examples(api: PoseServer, tmp_path: Path):
+    scene = pose_scene().body
+    for kind in ("rgb", "depth"):
+        (tmp_path / f"{kind}.png").write_bytes(base64.b64decode(scene["images"][0][kind]))
+    (tmp_path / "mask.png").write_bytes(base64.b64decode(scene["mask"]))
+    (tmp_path / "mesh.ply").write_bytes(base64.b64decode(scene["mesh"]))
+    camera = [str(number) for number in (CAMERA.fx, CAMERA.fy, CAMERA.cx, CAMERA.cy)]
+    client = [sys.executable, str(EXAMPLES / "pose_api_client.py"), "--rgb", "rgb.png", "--depth", "depth.png"]
+    client += ["--mask", "mask.png", "--mesh", "mesh.ply", "--camera", *camera, "--url", str(api.http.base_url)]
+    run = functools.partial(subprocess.run, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "rgb: estimated, score 0." in run([*client, "--frames", "all"]).stdout
+    run([*client, "--save", "request.json"])
+    environment = os.environ | {"POSE_API_URL": str(api.http.base_url).rstrip("/")}
+    printed = run(["sh", str(EXAMPLES / "pose_api.sh"), "request.json"], env=environment).stdout
+    first, second = printed.splitlines()
+    assert first == "it is running!" and json.loads(second)["filenames"] == ["rgb"]
+
+
 def test_a_client_that_hangs_up_cancels_nothing(api: PoseServer):
-    before = set(api.saved.iterdir())
-    with pytest.raises(httpx2.ReadTimeout):
-        api.http.post(
-            "/foundationpose",
-            content=as_json(pose_scene().with_names("left")),
-            headers=JSON,
-            timeout=httpx2.Timeout(60.0, read=1.0),
-        )
-    (folder,) = set(api.saved.iterdir()) - before
+    before = set(api.saved.glob("[!.]*"))
+    body = as_json(pose_scene().with_names("left"))
+    head = f"POST /foundationpose HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection((api.http.base_url.host, api.http.base_url.port)) as connection:
+        connection.sendall(head.encode() + body)
+
+        def saved() -> list[Path]:
+            return list(set(api.saved.glob("[!.]*")) - before)
+
+        (folder,) = until(saved, "the saved request")
     until((folder / "debug" / "ob_in_cam" / "left.txt").is_file, "the result of a request whose client left")
 
 
@@ -388,16 +411,20 @@ def test_what_only_the_job_can_see_is_refused_too(api: PoseServer):
 def test_a_job_that_fails_is_no_success(api: PoseServer):
     """A cancelled job stands for every end that is not the request's fault."""
     with ThreadPoolExecutor(1) as pool, api.server.client() as http:
+        # A job that takes all processors keeps the next one waiting.
+        order = {"task": "probe", "params": {"script": ["wait go"]}, "resources": {"cpus": os.cpu_count()}}
+        blocker = http.post("/v1/jobs", json=order).json()["id"]
+        until(lambda: http.get(f"/v1/jobs/{blocker}").json()["state"] == "running", "the job that blocks")
         pending = pool.submit(api.post, pose_scene().with_names("cancelled"))
 
-        def cancel() -> bool:
-            jobs = http.get("/v1/jobs", params={"limit": 1}).json()["jobs"]
-            if not jobs or jobs[0]["state"] in ("succeeded", "failed"):
-                return False
-            return http.post(f"/v1/jobs/{jobs[0]['id']}/cancel").json()["state"] != "succeeded"
+        def waiting() -> list[dict[str, Any]]:
+            jobs = http.get("/v1/jobs", params={"task": "object-pose", "state": "queued"}).json()
+            return jobs["jobs"]
 
-        until(cancel, "a job to cancel")
-        refused(pending.result(), 500, "Pose job failed")
+        (job,) = until(waiting, "the pose job")
+        http.post(f"/v1/jobs/{job['id']}/cancel")
+        refused(pending.result(), 500, "Pose job failed", "cancelled")
+        http.post(f"/v1/jobs/{blocker}/cancel")
 
 
 def test_bodies_that_are_too_large(api: PoseServer):
