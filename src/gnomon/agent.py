@@ -2,8 +2,8 @@
 
     python -m gnomon.agent HOME
 
-Every command that leaves unfinished jobs behind starts it unless it or a server runs already. Killing it loses nothing: the
-next command, or the end of a running job, starts another.
+Every command that leaves unfinished jobs behind starts it unless it or a server runs already. Killing it loses
+nothing: the next command, or the end of a running job, starts another.
 """
 
 from __future__ import annotations

@@ -238,8 +238,8 @@ class Index:
         return self._rows(query.where(jobs.c.cost.is_not(None)).group_by(jobs.c.task, jobs.c.currency))
 
     def ended_since(self, since_s: float) -> Rows:
-        """Jobs that ended after this time."""
-        return self._rows(sa.select(jobs).where(jobs.c.state.in_(FINAL), jobs.c.ended_at > since_s))
+        """Jobs that ended, as far as anybody noticed, after this time."""
+        return self._rows(sa.select(jobs).where(jobs.c.state.in_(FINAL), jobs.c.updated_at > since_s))
 
     def queue_lengths(self) -> dict[str, int]:
         """How many jobs of each owner wait."""

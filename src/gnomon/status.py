@@ -49,10 +49,11 @@ def derive(job: JobDir) -> Status:
     result = job.read_result()
     if result is not None:
         return _succeeded(job, result)
+    number = attempt.number if attempt else 0
     if attempt is None or attempt.launch() is None:
         if job.cancel_marker.exists():
-            return Status(id=job.id, state=State.CANCELLED, reason=Reason.CANCELLED_BY_USER)
-        return Status(id=job.id, state=State.QUEUED, attempt=attempt.number if attempt else 0)
+            return Status(id=job.id, state=State.CANCELLED, reason=Reason.CANCELLED_BY_USER, attempt=number)
+        return Status(id=job.id, state=State.QUEUED, attempt=number)
     return _of_attempt(job, attempt)
 
 

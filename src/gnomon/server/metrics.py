@@ -70,10 +70,15 @@ class _Server(Collector):
         for what, count in self._service.retention.usage().items():
             disk.add_metric([what], count)
         yield disk
-        hooks = GaugeMetricFamily("gnomon_webhooks", "Webhook deliveries by state.", labels=["state"])
-        for state, count in self._service.webhooks.counts().items():
-            hooks.add_metric([state], count)
+        hooks = GaugeMetricFamily("gnomon_webhooks", "Webhook messages that wait, or were given up.", labels=["state"])
+        counts = self._service.webhooks.counts()
+        for state in ("pending", "dead"):
+            hooks.add_metric([state], counts[state])
         yield hooks
+        tries = CounterMetricFamily("gnomon_webhook_tries", "Messages sent, by how that ended.", labels=["outcome"])
+        tries.add_metric(["delivered"], counts["delivered"])
+        tries.add_metric(["failed"], counts["failed_attempts"])
+        yield tries
         requests = CounterMetricFamily("gnomon_http_requests", "Requests answered.", labels=["status"])
         for status, count in sorted(self._service.answered.items()):
             requests.add_metric([f"{status}xx"], count)
