@@ -19,6 +19,7 @@ from typing import Any
 from gnomon import atomic
 from gnomon.api import Job, error_of
 from gnomon.errors import ExecutorError, GnomonError
+from gnomon.events import read_all
 from gnomon.inputs import disk_error
 from gnomon.job import Attempt, State
 from gnomon.server.facades.render_log import JobLog
@@ -162,8 +163,11 @@ class Courier:
 
     def _deliver(self, order: RenderOrder, job: Job, status: Status) -> Ending:
         facts: dict[str, Any] = {
-            "job": job.id, "started_at": status.started_at, "returncode": returncode_of(job, status), **process_of(job)
-        }  # fmt: skip
+            "job": job.id,
+            "started_at": started_at(job, status),
+            "returncode": returncode_of(job, status),
+            **process_of(job),
+        }
         if status.state is not State.SUCCEEDED:
             return _failed(error_of(status), order, facts)
         try:
@@ -220,6 +224,12 @@ def process_of(job: Job) -> dict[str, Any]:
     facts: dict[str, Any] = {"cmd": shlex.join(command)} if command else {}
     pid = worker_pid(attempt)
     return facts if pid is None else facts | {"pid": pid}
+
+
+def started_at(job: Job, status: Status) -> float | None:
+    """When the newest attempt's worker began; the same to the millisecond before and after its end."""
+    events = read_all(job.directory.attempt(status.attempt).events)
+    return events[0]["t"] if events else status.started_at
 
 
 def worker_pid(attempt: Attempt) -> int | None:
