@@ -160,6 +160,10 @@ class Attempt:
                     return
         self.out.mkdir(exist_ok=True)
 
+    def has_ended(self) -> bool:
+        """Whether the job has its results, or exit.json says how this attempt ended."""
+        return self.job.result_file.exists() or (self.path / "exit.json").exists()
+
     def is_current(self, token: str) -> bool:
         """Whether the holder of `token` still is the job's newest, unfinished attempt."""
         newest = self.job.newest_attempt()

@@ -116,10 +116,10 @@ def tree_rss_mb() -> float:
     return total / 1e6
 
 
-def kill_remaining(spared: int | None = None) -> None:
-    """Kill every descendant that outlived the job, also those that left its process group."""
+def kill_remaining() -> None:
+    """Kill every descendant that outlived the worker, also those that left its process group."""
     for _ in range(50):
-        children = [child for child in psutil.Process().children(recursive=True) if child.pid != spared]
+        children = psutil.Process().children(recursive=True)
         if not children:
             return
         for child in children:
@@ -160,6 +160,11 @@ def out_of_memory(used_gb: float, limit_gb: float | None) -> Ending:
         message = f"the job used {used_gb:.2f} GB; its limit is {limit_gb:g} GB"
     fix = "give it more with --mem-gb, or make the work smaller"
     return Ending("out_of_memory", {"code": "out_of_memory", "message": message, "fix": fix, "exit_code": 7})
+
+
+def given_up() -> Ending:
+    message = "the attempt was closed while it ran"
+    return Ending("worker_killed", {"code": "worker_killed", "message": message, "exit_code": 4})
 
 
 def launch_failed(message: str) -> Ending:

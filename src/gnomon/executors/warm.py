@@ -141,8 +141,13 @@ class WarmPool:
             return [slot.describe() for slot in self._slots]
 
     def _best_slot(self, task: str) -> _Slot | None:
-        """An idle slot, better one that ran this task before; else one that starts; else a new one."""
+        """An idle slot, better one that ran this task before; else one that starts; else a new one.
+
+        A slot whose job has ended is as good as idle, although it is still clearing up and has not said so: who
+        sends one job after the other always meets it in this state.
+        """
         free = [slot for slot in self._slots if slot.attempt is None]
+        free = free or [slot for slot in self._slots if slot.attempt is not None and slot.attempt.has_ended()]
         if free:
             return max(free, key=lambda slot: (slot.is_ready, slot.task == task))
         if len(self._slots) < self._settings.size and time.monotonic() >= self._not_before:
@@ -224,10 +229,12 @@ class WarmPool:
                 message = json.loads(line)
                 slot.is_ready = message["ready"]
                 slot.rss_mb = message["rss_mb"]
-                if message["ended"]:
-                    slot.attempt = None
+                if message["ended"] is not None:
                     slot.jobs_done += 1
                     ended = True
+                    # It may have been given its next job already.
+                    if slot.attempt is not None and message["ended"] == str(slot.attempt.path):
+                        slot.attempt = None
                 if slot.is_ready:
                     self._failures = 0
         return ended

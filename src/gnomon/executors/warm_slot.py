@@ -61,7 +61,6 @@ class Worker:
         self.jobs = 0
         self.rss_mb = 0.0
         self.cpu_s = 0.0
-        self.was_signalled = False
         self._heard = b""
 
     def run(self, attempt: Attempt, cpus: int) -> None:
@@ -79,15 +78,12 @@ class Worker:
         *lines, self._heard = (self._heard + data).split(b"\n")
         return [json.loads(line) for line in lines]
 
-    def has_children(self) -> bool:
-        """Whether the worker has started processes that still run. Cheap where Linux says so by itself."""
+    def has_strays(self) -> bool:
+        """Whether there are other processes than the worker below this one: what its job has left running."""
         try:
-            tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
-            return any((task / "children").read_bytes() for task in tasks)
+            return _children_of(self.process.pid) != [] or _children_of(os.getpid()) != [self.process.pid]
         except OSError:
-            with contextlib.suppress(psutil.Error):
-                return bool(psutil.Process(self.process.pid).children())
-            return False
+            return len(psutil.Process().children(recursive=True)) > 1
 
     def end(self) -> int:
         """Kill the worker with all that is below it and give its exit code."""
@@ -110,6 +106,8 @@ class Slot:
         self._selector = selectors.DefaultSelector()
         self._selector.register(server, selectors.EVENT_READ, self._on_server)
         self._attempt: Attempt | None = None
+        self._next: Attempt | None = None
+        """Sent while the job before it, which has its results, was still being cleared up."""
         self._limits: Limits | None = None
         self._cpus = 1
         self._failed_starts = 0
@@ -119,13 +117,13 @@ class Slot:
 
     def run(self) -> None:
         while self._server is not None or self._attempt is not None:
-            for key, _ in self._selector.select(IDLE_TICK_S if self._attempt is None else LOOK_INTERVAL_S):
+            for key, _ in self._selector.select(self._patience_s()):
                 key.data()
             if self._attempt is not None:
                 self._look_at_limits()
             elif self._is_unwanted():
                 break
-            elif self._worker.is_ready and self._is_worn_out():
+            elif self._is_worn_out():
                 self._renew_worker()
                 self._tell()
         self._worker.end()
@@ -148,13 +146,19 @@ class Slot:
         return idle_s is not None and time.monotonic() - self._idle_since > idle_s
 
     def _is_worn_out(self) -> bool:
+        """Whether the worker has done enough. One that has done nothing yet is as good as a fresh one."""
         worker, settings = self._worker, self._settings
-        return (
-            worker.was_signalled
-            or worker.jobs >= settings["max_jobs"]
+        return worker.jobs > 0 and (
+            worker.jobs >= settings["max_jobs"]
             or worker.rss_mb > settings["max_rss_mb"]
             or time.monotonic() - worker.born > settings["max_age_s"]
         )
+
+    def _patience_s(self) -> float:
+        """How long to wait for messages before looking at the clock."""
+        if self._attempt is not None:
+            return LOOK_INTERVAL_S
+        return IDLE_TICK_S if self._settings["idle_s"] is None else min(IDLE_TICK_S, self._settings["idle_s"])
 
     def _on_server(self) -> None:
         assert self._server is not None
@@ -169,12 +173,16 @@ class Slot:
         *lines, self._heard = (self._heard + data).split(b"\n")
         for line in lines:
             order = json.loads(line)
-            self._accept(JobDir(Path(order["run"])).attempt(order["attempt"]))
+            attempt = JobDir(Path(order["run"])).attempt(order["attempt"])
+            if self._attempt is None:
+                self._accept(attempt)
+            else:
+                self._next = attempt
 
     def _accept(self, attempt: Attempt) -> None:
         launch = attempt.launch()
         if not launch or not attempt.record_process(self._identity) or not attempt.is_current(launch["token"]):
-            self._tell(ended=True)
+            self._tell(ended=attempt)
             return
         self._attempt = attempt
         self._cpus = launch["resources"]["cpus"]
@@ -227,11 +235,14 @@ class Slot:
             self._tell()
 
     def _look_at_limits(self) -> None:
-        assert self._limits is not None
+        assert self._attempt is not None and self._limits is not None
         ending = self._limits.must_end()
+        if ending is None and self._attempt.exit() is not None:
+            # Somebody took it for dead and closed it; its successor may be waiting for this very slot.
+            ending = limits.given_up()
         if ending is None:
             return
-        if ending.reason != "out_of_memory" and self._worker.is_ready:
+        if ending.reason in ("cancelled_by_user", "timeout") and self._worker.is_ready:
             with contextlib.suppress(ProcessLookupError):
                 self._worker.process.send_signal(signal.SIGTERM)
             self._wait_for_answer()
@@ -246,17 +257,21 @@ class Slot:
 
     def _finish(self, code: int, ending: Ending | None, cpu_s: float) -> None:
         """Clear up behind the job, write exit.json and tell the server."""
-        assert self._limits is not None
+        assert self._attempt is not None and self._limits is not None
+        attempt = self._attempt
         if ending is None and self._limits.was_killed_for_memory(code):
             ending = limits.out_of_memory(self._limits.peak_mb / 1e3, None)
-        if self._worker.has_children():
-            limits.kill_remaining(spared=self._worker.process.pid)
-            self._worker.was_signalled = True
-        self._record(code, ending, cpu_s)
-        if self._worker.is_ready and self._is_worn_out():
+        if self._worker.has_strays():
             self._renew_worker()
+        self._record(code, ending, cpu_s)
         self._idle_since = time.monotonic()
-        self._tell(ended=True)
+        self._tell(ended=attempt)
+        if self._is_worn_out():
+            self._renew_worker()
+            self._tell()
+        if self._next is not None:
+            attempt, self._next = self._next, None
+            self._accept(attempt)
 
     def _record(self, code: int | None, ending: Ending | None, cpu_s: float) -> None:
         """Write exit.json. When that fails, the slot must go: the attempt would count as running while it lives."""
@@ -266,11 +281,18 @@ class Slot:
         limits.record(self._attempt, watch.began, code=code, ending=ending, cpu_s=cpu_s, peak_mb=peak_mb)
         self._attempt = self._limits = None
 
-    def _tell(self, *, ended: bool = False) -> None:
-        message = {"ready": self._worker.is_ready, "ended": ended, "rss_mb": self._worker.rss_mb}
+    def _tell(self, *, ended: Attempt | None = None) -> None:
+        name = str(ended.path) if ended is not None else None
+        message = {"ready": self._worker.is_ready, "ended": name, "rss_mb": self._worker.rss_mb}
         if self._server is not None:
             with contextlib.suppress(OSError):
                 self._server.sendall(json.dumps(message).encode() + b"\n")
+
+
+def _children_of(pid: int) -> list[int]:
+    """The children of all threads of a process, as Linux says by itself. OSError: it does not, or all is gone."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return [int(child) for task in tasks for child in (task / "children").read_bytes().split()]
 
 
 def _surroundings() -> dict[str, str]:

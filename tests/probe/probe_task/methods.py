@@ -1,7 +1,12 @@
 from gnomon.methods import Method
 
+
+def warm_up() -> None:
+    print("the probe is warm", flush=True)
+
+
 METHODS = (
-    Method(name="plain", task="probe", summary="does it", licence="MIT", paper="none"),
+    Method(name="plain", task="probe", summary="does it", licence="MIT", paper="none", warm_up=warm_up),
     Method(
         name="absent",
         task="probe",

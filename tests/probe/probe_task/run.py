@@ -12,6 +12,8 @@ full            fail as a full disk fails
 die SIGNAL      end this very process by a signal
 partial         report that some items failed
 say TEXT        print to standard output
+litter          change the environment and the folder, and print what an earlier job left there
+threads         print how many threads the kernels may use
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from gnomon.context import Context, Outcome
 from gnomon.errors import InputError, MethodError
@@ -70,6 +73,14 @@ def run(spec, context: Context) -> Outcome:
             os.kill(os.getpid(), getattr(signal, rest))
         elif word == "partial":
             partial = True
+        elif word == "litter":
+            print("found", os.environ.get("LITTER", "nothing"), "in", Path.cwd().name, flush=True)
+            os.environ["LITTER"] = "litter"
+            os.chdir("/")
+        elif word == "threads":
+            import numba
+
+            print("threads", numba.get_num_threads(), os.environ["OMP_NUM_THREADS"], flush=True)
         elif word == "say":
             print(rest, flush=True)
     return Outcome({"done": done}, partial=partial)
