@@ -12,9 +12,11 @@ from gnomon.geometry import se3
 from gnomon.geometry.camera import Camera
 from gnomon.tasks.object_pose.estimate import check_sizes, clean_depth, estimate
 from gnomon.tasks.object_pose.methods.render_compare import search
+from gnomon.tasks.object_pose.methods.render_compare.continuity import Pose, unexpectedness
 from gnomon.tasks.object_pose.methods.render_compare.follow import Followed, Spread, follow, mask_at
 from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
 from gnomon.tasks.object_pose.methods.render_compare.revision import bodies
+from gnomon.tasks.object_pose.methods.render_compare.rivals import Rivals
 from gnomon.tasks.object_pose.methods.render_compare.search import Effort
 from gnomon.tasks.object_pose.methods.render_compare.verdict import FOUND, judge, pose_matrix
 from gnomon.tasks.object_pose.pose import PoseEstimate, RunnerUp
@@ -47,6 +49,12 @@ SEARCH_RADIUS = 0.62
 
 LARGEST_SEARCH_RADIUS = 1.6
 
+REGAINED = 0.04
+"""What a pose turned otherwise than before the loss has to be better by, in evidence."""
+
+REGAINED_RAD, REGAINED_RAD_PER_FRAME = np.radians(10.0), np.radians(3.0)
+"""How far an object turns out of sight: standard deviation, at once and for each frame."""
+
 
 class Tracker:
     """The pose of one object through a sequence of RGB-D frames.
@@ -72,6 +80,7 @@ class Tracker:
         self._usual = 0.0
         self._frames_lost = 0
         self._frames_in_doubt = 0
+        self._rivals = Rivals(model, [])
         self._rival: RunnerUp | None = None
         """Relative to the object: T_cam_obj @ it is the other pose."""
 
@@ -108,6 +117,8 @@ class Tracker:
         if followed is not None and followed.score >= max(share * self._usual, LEAST_SCORE):
             self._accept(followed)
             better = self._look_again(rgb, depth, began)
+            if better is None and followed.score >= DOUBT * self._usual:
+                better = self._overtaken(followed, began)
             return better if better is not None else self._tracked(followed, began)
         return self._look_around(rgb, depth, followed, began)
 
@@ -122,6 +133,23 @@ class Tracker:
             state="tracked",
             ambiguous=runner_up is not None,
             runner_up=runner_up,
+            seconds=time.perf_counter() - began,
+        )
+
+    def _overtaken(self, followed: Followed, began: float) -> PoseEstimate | None:
+        """The rival that the frames so far speak for, if there is one now."""
+        pose = self._rivals.watch(followed.seen, (followed.R, followed.t), self.threads)
+        if pose is None:
+            return None
+        self._pose = pose
+        self._rivals = Rivals(self.model, [_between(pose, (followed.R, followed.t))])
+        self._rival = None
+        return PoseEstimate(
+            T_cam_obj=pose_matrix(self.model, *pose),
+            score=followed.score,
+            state="reacquired",
+            ambiguous=False,
+            runner_up=None,
             seconds=time.perf_counter() - began,
         )
 
@@ -154,17 +182,24 @@ class Tracker:
         return new
 
     def _begin(self, found: PoseEstimate) -> None:
-        R = found.T_cam_obj[:3, :3]
-        self._pose = R, R @ self.model.centre + found.T_cam_obj[:3, 3]
+        self._pose = self._about_centre(found.T_cam_obj)
         self._turn, self._shift = np.zeros(3), np.zeros(3)
         self._surprise = np.array([MOST_ANGLE, MOST_SHIFT_M]) / 2
         self._usual = found.score
         self._frames_lost = 0
         self._frames_in_doubt = 0
+        others = []
+        if found.runner_up is not None:
+            others.append(_between(self._pose, self._about_centre(found.runner_up.T_cam_obj)))
+        self._rivals = Rivals(self.model, others)
         self._rival = None
         if found.ambiguous and found.runner_up is not None:
             between = se3.inverse(found.T_cam_obj) @ found.runner_up.T_cam_obj
             self._rival = RunnerUp(between, found.runner_up.margin)
+
+    def _about_centre(self, T_cam_obj: Float64[np.ndarray, "4 4"]) -> Pose:
+        R = T_cam_obj[:3, :3]
+        return R, R @ self.model.centre + T_cam_obj[:3, 3]
 
     def _follow(self, rgb: UInt8[np.ndarray, "H W 3"], depth: Float32[np.ndarray, "H W"]) -> Followed | None:
         assert self._pose is not None
@@ -181,7 +216,7 @@ class Tracker:
         if found is not None:
             guesses.append((found.R, found.t))
         again = follow(self.model, rgb, depth, self.camera, guesses, wide, self._rng, self.threads)
-        best = found if again is None or (found is not None and found.score > again.score) else again
+        best = found if again is None or (found is not None and found.worth > again.worth) else again
         turned = best is not None and se3.geodesic_angle(predicted[0], best.R) > MOST_TURN
         # Half hidden, a long thing fits upside down about as well.
         return None if turned else best
@@ -219,6 +254,7 @@ class Tracker:
             candidates = search.find(
                 self.model, rgb, depth, mask, self.camera, threads=self.threads, effort=Effort(refined=400, drawn=40)
             )
+            candidates = self._as_before(candidates)
             new = judge(self.model, candidates, seconds=time.perf_counter() - began, good="reacquired")
             if best is None or new.score > best.score:
                 best = new
@@ -238,6 +274,13 @@ class Tracker:
             runner_up=None,
             seconds=time.perf_counter() - began,
         )
+
+    def _as_before(self, candidates: search.Candidates) -> search.Candidates:
+        """Candidates in a new order: of those that are about as good, first those turned as before the loss."""
+        assert self._pose is not None
+        angle = REGAINED_RAD + REGAINED_RAD_PER_FRAME * self._frames_lost
+        turned = [unexpectedness(candidates.R @ S, self._pose[0], angle) for S in self.model.symmetry_R]
+        return candidates.take(np.argsort(REGAINED * np.min(turned, axis=0) - candidates.evidence))
 
     def _surroundings(self, depth: Float32[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
         """Measured points within some diameters of the object's last place."""
@@ -262,3 +305,8 @@ class Tracker:
         near = (x - t[0]) ** 2 + (y - t[1]) ** 2 + (z - t[2]) ** 2 < radius**2
         mask[y0:y1, x0:x1] = near & (z > 0)
         return mask
+
+
+def _between(pose: Pose, other: Pose) -> Pose:
+    """The motion on the object's side that takes one pose about the centre to another."""
+    return pose[0].T @ other[0], pose[0].T @ (other[1] - pose[1])

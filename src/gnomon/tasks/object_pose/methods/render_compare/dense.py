@@ -369,3 +369,22 @@ def refine_many(shape, Rs, ts, seen, taus, drawings, steps, stride, use_silhouet
     scratch = make_scratch(shape.vertices.shape[1], shape.faces.shape[0], seen.mask.shape[0])
     for i in range(first, last):
         refine(shape, Rs[i], ts[i], seen, taus, drawings, steps, stride, use_silhouette, use_colour, scratch)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+def information(shape, R, t, seen, tau, use_colour, out):
+    """What the picture says about a pose: the lower half of the normal matrix of turn and shift into `out`.
+
+    Camera axes, 6 x 6, for residuals in metres; a depth pixel weighs 1 at most. False where hardly anything fits.
+    """
+    scratch = make_scratch(shape.vertices.shape[1], shape.faces.shape[0], seen.mask.shape[0])
+    pinhole = (seen.fx, seen.fy, seen.cx, seen.cy)
+    box = tile.draw(shape, R, t, pinhole, scratch.projected, scratch.nearness, scratch.face)
+    count = _collect(shape, R, t, seen, box, scratch, 1, use_colour)
+    n, total = _depth_rows(seen, t, count, tau, scratch.surface, scratch.rows)
+    if use_colour:
+        gain, offset = _gain_offset(seen, count, tau, scratch.surface)
+        n = _brightness_rows(seen, t, count, tau, scratch, gain, offset, n)
+    out[:] = 0.0
+    normal_equations(scratch.rows, n, out, scratch.b)
+    return total >= 6.0

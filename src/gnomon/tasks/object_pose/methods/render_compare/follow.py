@@ -16,7 +16,15 @@ from jaxtyping import Bool, Float, Float32, Float64, UInt8
 
 from gnomon.geometry import se3
 from gnomon.geometry.camera import Camera
-from gnomon.tasks.object_pose.methods.render_compare import dense, likelihood, points, tile
+from gnomon.tasks.object_pose.methods.render_compare import points, tile
+from gnomon.tasks.object_pose.methods.render_compare.continuity import (
+    Pose,
+    spins_nearly_freely,
+    spun,
+    steadied,
+    unexpectedness,
+)
+from gnomon.tasks.object_pose.methods.render_compare.drawn import drawn
 from gnomon.tasks.object_pose.methods.render_compare.model import PoseModel
 from gnomon.tasks.object_pose.methods.render_compare.observation import (
     Crop,
@@ -38,6 +46,12 @@ TWINS_RAD = np.radians(32.0)
 
 TWINS_KEPT = 2
 
+CONTINUITY = 0.01
+"""What a turn far from the expected one has to be better by, in evidence or score."""
+
+SPIN = 0.005
+"""What a pose spun about the axis of a nearly round thing has to be better by, beyond that."""
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -55,6 +69,10 @@ class Followed:
     R: Float64[np.ndarray, "3 3"]
     t: Float64[np.ndarray, " 3"]
     score: float
+    worth: float
+    """The score, less what is unexpected about the turn: to choose between poses for one frame."""
+    seen: Observation
+    """What it was compared with last."""
 
 
 def follow(
@@ -75,11 +93,12 @@ def follow(
     if seen is None:
         return None
     R, t = _starts(guesses, spread, rng)
-    R, t = _refined_points(model, seen, R, t, threads)
+    R, t = _refined_points(model, seen, R, t, threads, guesses[0][0], spread.angle_rad)
     d = model.diameter_m
-    R, t, value, _ = _drawn(
+    R, t, value, _ = drawn(
         model, seen, R, t, (0.06 * d, max(0.02 * d, 0.004)), 3, threads, colour=model.textured, stride=2
     )
+    value = value - CONTINUITY * unexpectedness(R, guesses[0][0], spread.angle_rad)
     best = np.argsort(-value)[:2]
     last = _expect(
         model, rgb, depth_m, camera, crop._replace(size=128), R[best[0]], t[best[0]], None, with_colour=model.textured
@@ -87,9 +106,40 @@ def follow(
     if last is None:
         return None
     R, t = _with_twins(model, last, R[best], t[best], threads)
-    R, t, value, terms = _drawn(model, last, R, t, (0.03 * d, max(0.01 * d, 0.003)), 3, threads, colour=model.textured)
-    first = int(np.argmax(value))
-    return Followed(R[first], t[first], float(np.clip(terms[first, 0], 0, 1)))
+    R, t, value, _ = drawn(model, last, R, t, (0.03 * d, max(0.01 * d, 0.003)), 3, threads, colour=model.textured)
+    return _weighed(model, last, R, t, value, guesses[0], spread, threads)
+
+
+def _weighed(
+    model: PoseModel,
+    seen: Observation,
+    R: Float64[np.ndarray, "n 3 3"],
+    t: Float64[np.ndarray, "n 3"],
+    value: Float64[np.ndarray, " n"],
+    expected: Pose,
+    spread: Spread,
+    threads: int,
+) -> Followed:
+    """The best of refined poses, spun if that is better still, and nearer to the expected one if that is as good."""
+
+    def best(value: Float64[np.ndarray, " n"]) -> int:
+        return int(np.argmax(value - CONTINUITY * unexpectedness(R, expected[0], spread.angle_rad)))
+
+    taus = (0.03 * model.diameter_m, max(0.01 * model.diameter_m, 0.003))
+    first = best(value)
+    R, t = spun(model, (R[first], t[first]))
+    if len(R) > 1:
+        R, t, value, _ = drawn(model, seen, R, t, taus, 0, threads, colour=model.textured)
+        value[1:] -= SPIN
+        first = best(value)
+        R, t = R[[first]], t[[first]]
+    steady = steadied(model, seen, (R[0], t[0]), expected, spread.angle_rad, spread.shift_m, taus[1])
+    R, t = np.stack([R[0], steady[0]]), np.stack([t[0], steady[1]])
+    R, t, value, terms = drawn(model, seen, R, t, taus, 0, threads, colour=model.textured)
+    first = best(value)
+    score = float(np.clip(terms[first, 0], 0, 1))
+    odd = float(unexpectedness(R[[first]], expected[0], spread.angle_rad)[0])
+    return Followed(R[first], t[first], score, score - CONTINUITY * odd, seen)
 
 
 def mask_at(
@@ -124,12 +174,12 @@ def _with_twins(
     """The poses, and the best of those that look nearly like the first: depth alone lets a can spin unseen."""
     angles = np.arccos(np.clip((np.trace(model.near_symmetry_R, axis1=1, axis2=2) - 1) / 2, -1, 1))
     near = angles < TWINS_RAD
-    if not near.any() or model.symmetries.continuous:
-        # What turns freely has no twins worth telling apart.
+    if not near.any() or model.symmetries.continuous or spins_nearly_freely(model):
+        # What turns freely has no twins worth telling apart; what nearly does is spun in smaller steps later.
         return R, t
     twins_R = R[0] @ model.near_symmetry_R[near]
     twins_t = (R[0] @ model.near_symmetry_t[near][..., None])[..., 0] + t[0]
-    twins_R, twins_t, value, _ = _drawn(model, seen, twins_R, twins_t, (0.03, 0.01), 0, threads, colour=model.textured)
+    twins_R, twins_t, value, _ = drawn(model, seen, twins_R, twins_t, (0.03, 0.01), 0, threads, colour=model.textured)
     best = np.argsort(-value)[:TWINS_KEPT]
     return np.concatenate([R, twins_R[best]]), np.concatenate([t, twins_t[best]])
 
@@ -234,6 +284,8 @@ def _refined_points(
     R: Float64[np.ndarray, "n 3 3"],
     t: Float64[np.ndarray, "n 3"],
     threads: int,
+    expected_R: Float64[np.ndarray, "3 3"],
+    angle_rad: float,
     keep: int = 4,
 ) -> tuple[Float64[np.ndarray, "m 3 3"], Float64[np.ndarray, "m 3"]]:
     d = model.diameter_m
@@ -247,30 +299,6 @@ def _refined_points(
         )  # fmt: skip
 
     in_threads(threads, len(R), work)
+    scores -= CONTINUITY * unexpectedness(R, expected_R, angle_rad)
     kept = distinct(model, R, t, np.argsort(-scores), keep, 0.03)
     return np.ascontiguousarray(R[kept]), np.ascontiguousarray(t[kept])
-
-
-def _drawn(
-    model: PoseModel,
-    seen: Observation,
-    R: Float64[np.ndarray, "n 3 3"],
-    t: Float64[np.ndarray, "n 3"],
-    taus: tuple[float, float],
-    drawings: int,
-    threads: int,
-    *,
-    colour: bool,
-    stride: int = 1,
-) -> tuple[Float64[np.ndarray, "n 3 3"], Float64[np.ndarray, "n 3"], Float64[np.ndarray, " n"], np.ndarray]:
-    """Refine by drawing; poses, what speaks for them, and the terms of that."""
-    R, t = np.ascontiguousarray(R), np.ascontiguousarray(t)
-    terms = np.zeros((len(R), likelihood.N_TERMS))
-    tau = max(0.04 * model.diameter_m, 0.005)
-
-    def work(first: int, last: int) -> None:
-        dense.refine_many(model.shape, R, t, seen, taus, drawings, 2, stride, False, colour, first, last)
-        likelihood.evaluate_many(model.shape, R, t, seen, tau, 0.002, colour, first, last, terms)
-
-    in_threads(threads, len(R), work)
-    return R, t, likelihood.evidence_without_mask(terms, colour), terms
