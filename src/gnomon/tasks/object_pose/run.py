@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.symmetry import Symmetries
 from gnomon.geometry.units import METRES_PER_UNIT
 from gnomon.tasks.object_pose import files
-from gnomon.tasks.object_pose.frames import Frame, Target, object_ids, plan
+from gnomon.tasks.object_pose.frames import Frame, LoadedFrame, Target, object_ids, plan
 from gnomon.tasks.object_pose.methods import estimator
 from gnomon.tasks.object_pose.methods.session import Answer, ModelFacts, PoseObject, Setup
 from gnomon.tasks.object_pose.pose import PoseEstimate
@@ -91,13 +92,17 @@ class PoseJob:
     def _camera(self) -> CameraRecord:
         """The camera of the first frame that can be read; if none can, what is wrong with the first."""
         first: InputError | None = None
-        for frame in self.frames:
+        for position, frame in enumerate(self.frames):
             try:
-                camera = frame.load().camera
-                K = tuple(tuple(float(value) for value in row) for row in camera.K)
-                return CameraRecord(K=K, width=camera.width, height=camera.height)
+                loaded = frame.load()
             except InputError as error:
                 first = first or error
+                continue
+            # The method wants this frame before any other: it is not read twice.
+            self.frames[position] = replace(frame, load=_AtHand(loaded, frame.load))
+            camera = loaded.camera
+            K = tuple(tuple(float(value) for value in row) for row in camera.K)
+            return CameraRecord(K=K, width=camera.width, height=camera.height)
         assert first is not None
         raise first
 
@@ -278,6 +283,18 @@ class PoseJob:
                 fix="look at the overlay; check mesh, mesh unit, mask and intrinsics",
             )
         )
+
+
+class _AtHand:
+    """A frame that has been read already, for whoever asks first; after that it is read again."""
+
+    def __init__(self, loaded: LoadedFrame, load: Callable[[], LoadedFrame]) -> None:
+        self._loaded: LoadedFrame | None = loaded
+        self._load = load
+
+    def __call__(self) -> LoadedFrame:
+        loaded, self._loaded = self._loaded, None
+        return loaded if loaded is not None else self._load()
 
 
 def _symmetries(spec: ObjectPose, context: Context) -> list[Any]:
