@@ -12,7 +12,8 @@ from gnomon import reconcile
 from gnomon.executors import Capacity, Probe
 from gnomon.executors.host import HostRuntime
 from gnomon.executors.samepath import SamePathTransfer
-from gnomon.index import Index, jobs, open_index
+from gnomon.index import Index, open_index
+from gnomon.index_table import jobs
 from gnomon.job import Attempt, JobDir, JobStore, State, new_id
 from gnomon.reconcile import PATIENCE_S, Reconciler
 from gnomon.request import Draft, Request, Resources

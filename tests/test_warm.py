@@ -278,7 +278,7 @@ def test_a_slot_that_cannot_say_how_a_job_ended_ends_itself(home: Home, make_poo
     assert ends(job) == (State.SUCCEEDED, None)
 
 
-def test_a_late_worker_publishes_nothing(home: Home, make_pool: MakePool):
+def test_an_attempt_that_was_closed_is_ended_and_publishes_nothing(home: Home, make_pool: MakePool):
     make_pool()
     job = submit(home, "wait go", "write a", max_attempts=3)
     runs(job)
@@ -288,9 +288,9 @@ def test_a_late_worker_publishes_nothing(home: Home, make_pool: MakePool):
     # The attempt was given up while its processes were only asleep.
     assert first.record_exit({"reason": "node_fail", "ended_at": 1.0})
     home.run_pass()
+    until(lambda: not is_running(late), "the end of the first worker")
     go(job)
     assert ends(job) == (State.SUCCEEDED, None)
-    os.kill(late, signal.SIGCONT)
     record = job.directory.read_result()
     assert record is not None
     assert record["attempt"] == 2

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,54 +22,32 @@ from sqlalchemy import event, exc
 
 from gnomon.errors import MissingError
 from gnomon.executors import Capacity
+from gnomon.index_table import (
+    ACTIVE_JOBS,
+    COUNT_QUEUED,
+    FINAL,
+    NEXT_QUEUED,
+    OBSERVED_COLUMNS,
+    QUEUED_AFTER,
+    SLOT_OF,
+    SLOTS_TAKEN,
+    TAKE_SLOT,
+    WAITING_OWNERS,
+    job_columns,
+    jobs,
+    metadata,
+    status_columns,
+    unix_seconds,
+)
 from gnomon.job import State
 from gnomon.request import Request
 from gnomon.status import Status
 
 BUSY_TIMEOUT_S = 30.0
-ACTIVE = [state.value for state in State if state.is_active]
-FINAL = [state.value for state in State if state.is_final]
-LOCAL_OWNER = "local"
-"""Who owns the jobs of the command line and of a server without tokens."""
-
+NO_LIMIT = 2**31 - 1
 Rows = list[dict[str, Any]]
 
 log = logging.getLogger(__name__)
-
-metadata = sa.MetaData()
-
-jobs = sa.Table(
-    "jobs",
-    metadata,
-    sa.Column("id", sa.String(32), primary_key=True),
-    sa.Column("task", sa.String(32), nullable=False),
-    sa.Column("method", sa.String(32), nullable=False),
-    sa.Column("site", sa.String(64), nullable=False),
-    sa.Column("label", sa.Text),
-    sa.Column("owner", sa.String(64), nullable=False, default=LOCAL_OWNER),
-    sa.Column("idempotency_key", sa.String(255), index=True),
-    sa.Column("created_at", sa.String(40), nullable=False),
-    sa.Column("submitted_s", sa.Float, nullable=False),
-    sa.Column("cpus", sa.Integer, nullable=False),
-    sa.Column("mem_gb", sa.Float, nullable=False),
-    sa.Column("gpus", sa.Integer, nullable=False),
-    sa.Column("gpu_ids", sa.JSON, nullable=False),
-    sa.Column("max_attempts", sa.Integer, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False, index=True),
-    sa.Column("reason", sa.String(32)),
-    sa.Column("error_code", sa.String(64)),
-    sa.Column("attempt", sa.Integer, nullable=False, default=0),
-    sa.Column("started_at", sa.Float),
-    sa.Column("ended_at", sa.Float, index=True),
-    sa.Column("updated_at", sa.Float, nullable=False),
-    sa.Column("cost", sa.Float),
-    sa.Column("currency", sa.String(8)),
-    # For the queue: everything that decides who is next can be read from this index alone.
-    sa.Index("jobs_queue", "state", "site", "owner", "id", "cpus", "mem_gb", "gpus", "updated_at"),
-)
-
-_SLOT_COLUMNS = (jobs.c.id, jobs.c.site, jobs.c.state, jobs.c.cpus, jobs.c.mem_gb, jobs.c.gpus, jobs.c.gpu_ids)
-_OBSERVED_COLUMNS = (*_SLOT_COLUMNS, jobs.c.owner, jobs.c.attempt, jobs.c.max_attempts, jobs.c.updated_at)
 
 
 @dataclass
@@ -126,7 +103,7 @@ class Index:
 
     def add(self, request: Request, status: Status, submission: Mapping[str, Any] | None = None) -> None:
         """Insert a job, or replace what was known of it. `submission` is what `JobDir.submission` gives."""
-        entry = _Entry(_job_columns(request, submission or {}) | _status_columns(status))
+        entry = _Entry(job_columns(request, submission or {}) | status_columns(status))
         self._entries.append(entry)
         with self._adding:
             if not entry.is_written:
@@ -152,7 +129,7 @@ class Index:
 
     def update(self, status: Status) -> None:
         with self._engine.begin() as connection:
-            connection.execute(jobs.update().where(jobs.c.id == status.id).values(_status_columns(status)))
+            connection.execute(jobs.update().where(jobs.c.id == status.id).values(status_columns(status)))
 
     def remove(self, job_id: str) -> None:
         with self._engine.begin() as connection:
@@ -160,7 +137,7 @@ class Index:
 
     def rebuild(self, entries: Iterable[tuple[Request, Status, dict[str, Any]]]) -> int:
         """Forget everything and remember `entries` (request, status, submission) instead, in one transaction."""
-        rows = [_job_columns(request, submission) | _status_columns(status) for request, status, submission in entries]
+        rows = [job_columns(request, submission) | status_columns(status) for request, status, submission in entries]
         with self._engine.begin() as connection:
             connection.execute(jobs.delete())
             if rows:
@@ -204,9 +181,9 @@ class Index:
         if states:
             conditions.append(jobs.c.state.in_(states))
         if created_after:
-            conditions.append(jobs.c.submitted_s > _unix_seconds(created_after))
+            conditions.append(jobs.c.submitted_s > unix_seconds(created_after))
         if created_before:
-            conditions.append(jobs.c.submitted_s < _unix_seconds(created_before))
+            conditions.append(jobs.c.submitted_s < unix_seconds(created_before))
         if before:
             conditions.append(jobs.c.id < before)
         return self._rows(sa.select(jobs).where(*conditions).order_by(jobs.c.id.desc()).limit(limit))
@@ -252,27 +229,23 @@ class Index:
         return self._scalar(query)
 
     def count_queued(self) -> int:
-        return self._scalar(sa.select(sa.func.count()).where(jobs.c.state == State.QUEUED.value))
+        return self._scalar(COUNT_QUEUED)
 
     def active(self) -> Rows:
         """The jobs that are, or may be, worked on: what a pass of the reconciler needs of them, oldest first."""
-        return self._rows(sa.select(*_OBSERVED_COLUMNS).where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.id))
+        return self._rows(ACTIVE_JOBS)
 
     def observed(self, job_ids: Sequence[str]) -> Rows:
         """The same of the jobs with these ids, in whatever state."""
-        return self._rows(sa.select(*_OBSERVED_COLUMNS).where(jobs.c.id.in_(job_ids)))
+        return self._rows(sa.select(*OBSERVED_COLUMNS).where(jobs.c.id.in_(job_ids)))
 
     def queued_after(self, job_id: str, limit: int) -> Rows:
         """The same of `limit` queued jobs in the order of their ids, from behind `job_id` on."""
-        query = sa.select(*_OBSERVED_COLUMNS).where(jobs.c.state == State.QUEUED.value, jobs.c.id > job_id)
-        return self._rows(query.order_by(jobs.c.id).limit(limit))
+        return self._rows(QUEUED_AFTER, {"after": job_id, "most": limit})
 
     def waiting_owners(self, site: str) -> Sequence[str]:
         """Those who have jobs in the queue of a site; first who has the oldest."""
-        query = sa.select(jobs.c.owner).where(jobs.c.state == State.QUEUED.value, jobs.c.site == site)
-        with self._reads.begin() as connection:
-            found = connection.execute(query.group_by(jobs.c.owner).order_by(sa.func.min(jobs.c.id)))
-            return list(found.scalars())
+        return [row["owner"] for row in self._rows(WAITING_OWNERS, {"of_site": site})]
 
     def next_queued(
         self, site: str, owner: str, room: Capacity, most: Capacity, overdue_before: float
@@ -282,17 +255,17 @@ class Index:
         Anything fits into a site where nothing runs, so that a job larger than the site runs alone; but a job for
         more GPUs than `most` has, all there is on the site, is never given.
         """
-        fits = sa.and_(jobs.c.cpus <= room.cpus, jobs.c.mem_gb <= room.mem_gb, jobs.c.gpus <= room.gpus)
-        if room == most:
-            fits = jobs.c.gpus <= most.gpus
-        query = sa.select(*_OBSERVED_COLUMNS).where(
-            jobs.c.state == State.QUEUED.value,
-            jobs.c.site == site,
-            jobs.c.owner == owner,
-            jobs.c.gpus <= most.gpus,
-            sa.or_(fits, jobs.c.updated_at < overdue_before),
-        )
-        rows = self._rows(query.order_by(jobs.c.id).limit(1))
+        is_empty = room == most
+        parameters = {
+            "of_site": site,
+            "of_owner": owner,
+            "most_gpus": most.gpus,
+            "room_cpus": NO_LIMIT if is_empty else room.cpus,
+            "room_mem_gb": float(NO_LIMIT) if is_empty else room.mem_gb,
+            "room_gpus": room.gpus,
+            "overdue_before": overdue_before,
+        }
+        rows = self._rows(NEXT_QUEUED, parameters)
         return rows[0] if rows else None
 
     def take_slot(self, job_id: str, capacity: Capacity) -> list[int] | None:
@@ -305,21 +278,21 @@ class Index:
             if connection.dialect.name == "postgresql":
                 # SQLite's transactions are serial by themselves; here two could see the same free slot.
                 connection.exec_driver_sql("LOCK TABLE jobs IN EXCLUSIVE MODE")
-            row = connection.execute(sa.select(*_SLOT_COLUMNS).where(jobs.c.id == job_id)).mappings().one_or_none()
+            row = connection.execute(SLOT_OF, {"job_id": job_id}).mappings().one_or_none()
             if row is None or row["state"] != State.QUEUED:
                 return None
-            query = sa.select(*_SLOT_COLUMNS).where(jobs.c.site == row["site"], jobs.c.state.in_(ACTIVE))
-            running = connection.execute(query).mappings().all()
+            running = connection.execute(SLOTS_TAKEN, {"of_site": row["site"]}).mappings().all()
             gpu_ids = _room_for(row, running, capacity)
             if gpu_ids is None:
                 return None
-            taken = {"state": State.LAUNCHING.value, "gpu_ids": gpu_ids, "updated_at": time.time()}
-            connection.execute(jobs.update().where(jobs.c.id == job_id).values(taken))
+            connection.execute(TAKE_SLOT, {"job_id": job_id, "gpus_given": gpu_ids, "now": time.time()})
         return gpu_ids
 
-    def _rows(self, query: sa.Executable) -> Rows:
+    def _rows(self, query: sa.Executable, parameters: dict[str, Any] | None = None) -> Rows:
         with self._reads.begin() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            found = connection.execute(query, parameters)
+            names = tuple(found.keys())
+            return [dict(zip(names, row, strict=True)) for row in found]
 
     def _scalar(self, query: sa.Executable) -> Any:
         with self._reads.begin() as connection:
@@ -390,41 +363,3 @@ def _begin_immediate(connection: sa.Connection) -> None:
     # Take the write lock at once: a transaction that reads and then writes must not lose it in between. One that
     # only reads takes none, so that listings and passes do not wait for each other.
     connection.exec_driver_sql("BEGIN" if connection.get_execution_options().get("gnomon_reads") else "BEGIN IMMEDIATE")
-
-
-def _unix_seconds(timestamp: str) -> float:
-    moment = datetime.fromisoformat(timestamp)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _job_columns(request: Request, submission: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "id": request.id,
-        "task": request.task,
-        "method": request.method,
-        "site": request.site,
-        "label": request.label,
-        "owner": submission.get("owner") or LOCAL_OWNER,
-        "idempotency_key": submission.get("idempotency_key"),
-        "created_at": request.created_at,
-        "submitted_s": _unix_seconds(request.created_at),
-        "cpus": request.resources.cpus,
-        "mem_gb": request.resources.mem_gb,
-        "gpus": request.resources.gpus,
-        "max_attempts": request.max_attempts,
-    }
-
-
-def _status_columns(status: Status) -> dict[str, Any]:
-    return {
-        "state": status.state.value,
-        "reason": status.reason.value if status.reason else None,
-        "error_code": (status.error or {}).get("code"),
-        "attempt": status.attempt,
-        "gpu_ids": list(status.gpu_ids),
-        "started_at": status.started_at,
-        "ended_at": status.ended_at,
-        "updated_at": time.time(),
-        "cost": status.cost,
-        "currency": status.currency,
-    }
