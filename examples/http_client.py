@@ -32,10 +32,20 @@ class Server:
         """Send a file, unless the server has it, and return its hash."""
         with path.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-            stream.seek(0)
-            size = {"Content-Length": str(path.stat().st_size)}
-            self._open("PUT", f"/v1/files/{sha256}", stream, size).close()
+            if not self._has(sha256):
+                stream.seek(0)
+                size = {"Content-Length": str(path.stat().st_size)}
+                self._open("PUT", f"/v1/files/{sha256}", stream, size).close()
         return sha256
+
+    def _has(self, sha256: str) -> bool:
+        try:
+            return json.load(self._open("GET", f"/v1/files/{sha256}"))["complete"]
+        except urllib.error.HTTPError as error:
+            if error.code != 404:
+                raise
+            error.close()
+            return False
 
     def submit(self, order: dict[str, Any]) -> dict[str, Any]:
         """Submit a job. With this key it could be sent again after a cut, and would still be one job."""
@@ -86,6 +96,9 @@ def main() -> int:
         # Errors are JSON: what happened, a stable code, and often how to mend it.
         problem = json.load(error)
         print(f"{problem['detail']} [{problem['code']}]  {problem.get('fix', '')}", file=sys.stderr)
+        return 1
+    except urllib.error.URLError as error:
+        print(f"no connection to {options.server}: {error.reason}", file=sys.stderr)
         return 1
 
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "docs"))
 SOURCE = ROOT / "src" / "gnomon"
 DOCS = ROOT / "docs"
-PAGES = sorted([ROOT / "README.md", *DOCS.glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "examples" / "README.md", *DOCS.glob("*.md")])
 MUG = SOURCE / "data" / "mug.ply"
 BLOCK_LIMIT_S = 120
 
@@ -283,7 +283,7 @@ def test_generated_parts_are_up_to_date_and_complete():
 # Links
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path):
     text = re.sub(r"^```.*?^```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     targets = re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(r'(?:src|href)="([^"]+)"', text)
@@ -354,13 +354,17 @@ def test_blocks_are_of_known_languages():
 
 def test_all_commands_and_programs_of_the_docs_run(tmp_path: Path):
     """Each page from top to bottom in a folder of its own that holds a mug.ply; two pages at a time."""
+
+    def place_of(path: Path) -> Path:
+        return tmp_path / "-".join(path.relative_to(ROOT).with_suffix("").parts)
+
     with ThreadPoolExecutor(2) as pool:
         problems = [
-            problem for found in pool.map(lambda path: run_page(path, tmp_path / path.stem), PAGES) for problem in found
+            problem for found in pool.map(lambda path: run_page(path, place_of(path)), PAGES) for problem in found
         ]
         problems += [
             problem
-            for found in pool.map(lambda path: run_against_server(path, tmp_path / path.stem), PAGES)
+            for found in pool.map(lambda path: run_against_server(path, place_of(path)), PAGES)
             for problem in found
         ]
     assert problems == [], "\n\n".join(problems)

@@ -47,8 +47,13 @@ def test_the_python_client_with_a_token(serve, tmp_path):
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "succeeded" in lines
     assert f" of {VIEWS} views" in done.stdout
+    again = run(*client, "--out", tmp_path / "again", GNOMON_TOKEN=made.stdout.strip())
+    assert again.returncode == 0, "a file that the server has is not sent again"
     refused = run(*client, GNOMON_TOKEN="")
     assert refused.returncode == 1 and "[token_missing]" in refused.stderr
+    assert server.stop() == 0
+    nobody = run(*client)
+    assert nobody.returncode == 1 and "no connection" in nobody.stderr
 
 
 def test_the_shell_client(server, tmp_path):
