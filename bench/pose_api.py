@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import httpx2
+import psutil
 
 from gnomon.formats.depth import read_depth
 from gnomon.formats.mesh_file import load_mesh
@@ -51,15 +52,15 @@ def request_body(inputs: Path, frames: int) -> bytes:
     ).encode()
 
 
-def bare(inputs: Path, cache: Path, threads: int) -> float:
-    """Seconds of the function on one frame, from files to pose."""
-    began = time.perf_counter()
+def bare(inputs: Path, cache: Path, threads: int) -> tuple[float, float]:
+    """Seconds, and processor seconds, of the function on one frame, from files to pose."""
+    began, cpu_began = time.perf_counter(), time.process_time()
     rgb = read_rgb(inputs / "rgb" / "000000.png")
     depth_m = read_depth(inputs / "depth" / "000000.png").depth_m
     mask = read_mask(inputs / "mask.png")
     model = prepare(load_mesh(inputs / "mug.ply").scaled(0.001), cache=cache, threads=threads)
     estimate(model, rgb, depth_m, mask, demo.CAMERA, threads=threads)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, time.process_time() - cpu_began
 
 
 def measure(folder: Path, requests: int, frames: int) -> dict[str, list[float]]:
@@ -74,20 +75,23 @@ def measure(folder: Path, requests: int, frames: int) -> dict[str, list[float]]:
         server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
     assert server.stdout is not None
     v1, pose_api = json.loads(server.stdout.readline())["addresses"]
-    times: dict[str, list[float]] = {"request": [], "job": [], "bare function": [], "overhead": []}
+    names = ("request", "job", "bare function", "overhead", "CPU of server", "CPU of job", "CPU of function")
+    times: dict[str, list[float]] = {name: [] for name in names}
+    process = psutil.Process(server.pid)
     threads = min(os.cpu_count() or 1, 4)
     try:
         with httpx2.Client(timeout=300.0, trust_env=False) as http:
             for number in range(requests + 2):
-                began = time.perf_counter()
+                cpu_began, began = sum(process.cpu_times()[:2]), time.perf_counter()
                 answer = http.post(f"{pose_api}/foundationpose", content=body)
-                seconds = time.perf_counter() - began
+                seconds, server_cpu_s = time.perf_counter() - began, sum(process.cpu_times()[:2]) - cpu_began
                 job = http.get(f"{v1}/v1/jobs/{answer.json()['job_id']}").json()
-                function_s = bare(folder / "inputs", folder / "cache" / "object-pose", threads)
+                function_s, function_cpu_s = bare(folder / "inputs", folder / "cache" / "object-pose", threads)
+                costs = (server_cpu_s, job["cpu_s"], function_cpu_s)
                 # The first ones load what stays.
                 if number >= 2:
                     for name, value in zip(
-                        times, (seconds, job["run_s"], function_s, seconds - function_s), strict=True
+                        names, (seconds, job["run_s"], function_s, seconds - function_s, *costs), strict=True
                     ):
                         times[name].append(value * 1000)
     finally:
