@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from rendering import RenderServer, prepare, save_poses, start_render_server
-from serving import RunningServer
+from serving import RunningServer, ended
 from waiting import until
 
 from gnomon.server.facades import parse
@@ -35,6 +35,18 @@ def running(render: RenderServer, job_id: str) -> dict[str, Any]:
         return record if "pid" in record else None
 
     return until(look, "the worker")
+
+
+def client_jobs(render: RenderServer) -> list[str]:
+    """The ids of gnomon's own jobs."""
+    with render.server.client() as client:
+        return [job["id"] for job in client.get("/v1/jobs").json()["jobs"]]
+
+
+def cancel(render: RenderServer, job_id: str) -> None:
+    with render.server.client() as client:
+        assert client.post(f"/v1/jobs/{job_id}/cancel").status_code in (200, 202)
+        ended(client, job_id)
 
 
 def results_of(home: Path, count: int = 1) -> list[Path]:
@@ -111,9 +123,8 @@ def test_a_cancelled_job_is_a_failed_one(serve: Serve, tmp_path: Path):
     render = start(serve, tmp_path, "--workers", "0")
     job_id = render.post("/render/templates", render.order("out", camera_poses_path=poses)).json()["job_id"]
     running(render, job_id)
-    with render.server.client() as client:
-        (job,) = client.get("/v1/jobs").json()["jobs"]
-        assert client.post(f"/v1/jobs/{job['id']}/cancel").status_code in (200, 202)
+    (job,) = client_jobs(render)
+    cancel(render, job)
     record = render.ended(job_id)
     assert record["status"] == "failed" and "cancelled" in record["error"] and record["returncode"] != 0
     assert not (render.root / "out" / "templates").exists()
@@ -197,6 +208,16 @@ def test_samples_logs_and_levels_by_settings(serve: Serve, tmp_path: Path):
     assert record["job_id"] not in render.server.log.read_text(), "lines of level info"
 
 
+def test_the_time_limit_of_a_job(serve: Serve, tmp_path: Path):
+    prepare(tmp_path)
+    poses = save_poses(tmp_path / "roots" / "poses.npy", 600)
+    render = start(serve, tmp_path, "--workers", "0")
+    order = render.order("out", camera_poses_path=poses, timeout_sec=1)
+    record = render.ended(render.post("/render/templates", order).json()["job_id"])
+    assert record["status"] == "failed" and record["returncode"] == -9
+    assert "its limit of 1 s" in record["error"]
+
+
 def test_under_a_prefix(serve: Serve, tmp_path: Path):
     render = start(serve, tmp_path, "--facade", "render:/old/render")
     assert len(render.server.addresses) == 1
@@ -247,5 +268,7 @@ def test_a_full_queue_is_a_429(serve: Serve, tmp_path: Path):
             client.post("/render/templates", json=render.order(f"q{index}", camera_poses_path=poses))
             for index in range(8)
         ]
+        for job in client_jobs(render):
+            cancel(render, job)
     full = [answer for answer in answers if answer.status_code == 429]
     assert full and full[0].headers["retry-after"] and "too many jobs waiting" in full[0].json()["detail"]

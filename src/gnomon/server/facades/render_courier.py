@@ -129,21 +129,28 @@ class Courier:
         next_sweep = next_forgetting = 0.0
         while not self._service.is_closing:
             now = time.monotonic()
-            with self._lock:
-                chosen = set(self._pending) if now >= next_sweep else self._told | self._running
-                self._told = set()
+            try:
+                self._look_at_all(everything=now >= next_sweep)
+                if now >= next_forgetting:
+                    self._forget()
+                    next_forgetting = now + FORGET_INTERVAL_S
+            except Exception:
+                log.exception("a look at the render orders failed; it is tried again")
             if now >= next_sweep:
                 next_sweep = now + SWEEP_INTERVAL_S
-            if now >= next_forgetting:
-                next_forgetting = now + FORGET_INTERVAL_S
-                self._forget()
-            for order in [self._pending[order_id] for order_id in sorted(chosen) if order_id in self._pending]:
-                try:
-                    self._look(order)
-                except Exception:
-                    log.exception("render order %s could not be looked at; it is tried again", order.id)
             self._woken.wait(FOLLOW_INTERVAL_S if self._running else SWEEP_INTERVAL_S)
             self._woken.clear()
+
+    def _look_at_all(self, *, everything: bool) -> None:
+        with self._lock:
+            chosen = set(self._pending) if everything else self._told | self._running
+            self._told = set()
+            orders = [self._pending[order_id] for order_id in sorted(chosen) if order_id in self._pending]
+        for order in orders:
+            try:
+                self._look(order)
+            except Exception:
+                log.exception("render order %s could not be looked at; it is tried again", order.id)
 
     def _look(self, order: RenderOrder) -> None:
         job = self.job_of(order)

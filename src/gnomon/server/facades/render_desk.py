@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gnomon.errors import GnomonError, InputError
+from gnomon.request import Resources
 from gnomon.server.access import Caller
 from gnomon.server.facades import render_models as wire
 from gnomon.server.facades.render_courier import Courier, process_of
@@ -26,8 +27,8 @@ from gnomon.tasks.templates.views import VIEW_COUNTS, load_poses
 
 log = logging.getLogger(__name__)
 
-LEAST_TIMEOUT_S = 1800
-"""The old server's fixed limit; nobody gets less."""
+DEFAULT_TIMEOUT_S = 1800.0
+"""The old server's fixed limit."""
 
 
 class Desk:
@@ -66,12 +67,14 @@ class Desk:
                 spec = self._spec(body, staged)
                 # From here on a restart knows of it, whether the job was made or not.
                 self.book.add(order)
-                self._submit(spec, order, staged, caller, max(body.timeout_sec or LEAST_TIMEOUT_S, wait_s))
+                self._submit_or_end(spec, order, staged, caller, body.timeout_sec, wait_s)
         except GnomonError as error:
             if error.code == "path_outside_roots":
                 raise
             self.book.add(order)
             self.courier.end_unstarted(order, error)
+            if error.code == "shutting_down":
+                raise
             return order
         self.courier.add(order)
         return order
@@ -152,16 +155,39 @@ class Desk:
             allow_any_size=True,
         )
 
-    def _submit(self, spec: Templates, order: RenderOrder, staged: Staged, caller: Caller, timeout_s: float) -> None:
+    def _submit_or_end(
+        self,
+        spec: Templates,
+        order: RenderOrder,
+        staged: Staged,
+        caller: Caller,
+        timeout_s: float | None,
+        wait_s: float,
+    ) -> None:
         capacity = self.service.home.reconciler.sites["local"].launcher.capacity()
         resources = spec.default_resources(capacity.cpus, capacity.mem_gb)
+        # A job is not ended while its client still waits for it.
+        limit_s = max(timeout_s or max(DEFAULT_TIMEOUT_S, resources.timeout_s), wait_s)
+        resources = resources.model_copy(update={"timeout_s": float(limit_s)})
+        try:
+            self._submit(spec, order, staged, caller, resources)
+        except GnomonError:
+            raise
+        except Exception:
+            # A mistake of ours must not leave an order that seems to wait for ever.
+            self.courier.end_unstarted(order, GnomonError("the server made a mistake; its log says more"))
+            raise
+
+    def _submit(
+        self, spec: Templates, order: RenderOrder, staged: Staged, caller: Caller, resources: Resources
+    ) -> None:
         job = self.service.submit_spec(
             spec,
             caller,
             via="render",
             submission={"idempotency_key": order.id},
             hashes=staged.hashes,
-            resources=resources.model_copy(update={"timeout_s": float(max(timeout_s, LEAST_TIMEOUT_S))}),
+            resources=resources,
             label=f"render {Path(order.cad_path).name}"[:200],
         )
         log.info("render order %s is job %s", order.id, job.id)

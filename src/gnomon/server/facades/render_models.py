@@ -31,7 +31,7 @@ class RenderBody(BaseModel):
         None, description="nested: files in OUTPUT_DIR/templates; flat: in OUTPUT_DIR; default: the server's setting"
     )
     timeout_sec: int | None = Field(
-        None, ge=1, le=MOST_TIMEOUT_S, description="time limit of the job; at least 1800 and the time waited for it"
+        None, ge=1, le=MOST_TIMEOUT_S, description="time limit of the job; never less than the time waited for it"
     )
 
 
