@@ -35,8 +35,8 @@ class BodyLimit:
         self._app = app
         self._answer = answer
         self._remedy = remedy
-        self._most_bytes = most_bytes
-        self._read_timeout_s = read_timeout_s
+        self.most_bytes = most_bytes
+        self.read_timeout_s = read_timeout_s
         self._streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,57 +44,68 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         stated = Headers(scope=scope).get("content-length", "")
-        if stated.isdigit() and int(stated) > self._most_bytes:
-            await self._answer(self._too_large())(scope, receive, send)
+        if stated.isdigit() and int(stated) > self.most_bytes:
+            await self._answer(self.too_large())(scope, receive, send)
             return
-        started = False
-        seen = 0
-        complete = False
-
-        async def bounded_receive() -> Message:
-            nonlocal seen, complete
-            if complete:
-                return await receive()
-            try:
-                message = await asyncio.wait_for(receive(), self._read_timeout_s)
-            except TimeoutError:
-                raise _Refused(_stalled(self._read_timeout_s)) from None
-            seen += len(message.get("body", b""))
-            complete = not message.get("more_body", False)
-            if seen > self._most_bytes:
-                raise _Refused(self._too_large())
-            return message
-
-        async def noting_send(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
+        exchange = _Exchange(self, receive, send)
         try:
-            await self._app(scope, bounded_receive, noting_send)
-        except _Refused as refused:
-            if not started:
-                response = self._answer(refused.error)
-                # What the client still sends is not read any more.
-                response.headers["Connection"] = "close"
-                await response(scope, receive, send)
+            await self._app(scope, exchange.receive, exchange.send)
+        except Exception:
+            # What the app says to a body that was cut off under its hands does not matter.
+            if exchange.refusal is None:
+                raise
+        if exchange.refusal is not None and not exchange.is_answered:
+            response = self._answer(exchange.refusal)
+            # What the client still sends is not read any more.
+            response.headers["Connection"] = "close"
+            await response(scope, receive, send)
 
-    def _too_large(self) -> InputError:
+    def too_large(self) -> InputError:
         return InputError(
             "the body is larger than the server takes",
             code="body_too_large",
             field="body",
-            expected=f"at most {self._most_bytes / 1e6:g} MB",
+            expected=f"at most {self.most_bytes / 1e6:g} MB",
             fix=self._remedy,
         )
 
 
-class _Refused(Exception):
-    """Ends a request from within its `receive`; not a GnomonError, so that no handler below answers first."""
+class _Exchange:
+    """One request on its way through: its body is counted, and cut off when it goes too far."""
 
-    def __init__(self, error: InputError | LimitError) -> None:
-        super().__init__(error.message)
-        self.error = error
+    def __init__(self, limit: BodyLimit, receive: Receive, send: Send) -> None:
+        self._limit = limit
+        self._receive = receive
+        self._send = send
+        self._seen_bytes = 0
+        self._is_complete = False
+        self.is_answered = False
+        self.refusal: GnomonError | None = None
+
+    async def receive(self) -> Message:
+        if self._is_complete:
+            return await self._receive()
+        if self.refusal is not None:
+            return {"type": "http.disconnect"}
+        try:
+            message = await asyncio.wait_for(self._receive(), self._limit.read_timeout_s)
+        except TimeoutError:
+            return self._refuse(_stalled(self._limit.read_timeout_s))
+        self._seen_bytes += len(message.get("body", b""))
+        if self._seen_bytes > self._limit.most_bytes:
+            return self._refuse(self._limit.too_large())
+        self._is_complete = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.refusal is None or self.is_answered:
+            self.is_answered = True
+            await self._send(message)
+
+    def _refuse(self, error: GnomonError) -> Message:
+        """For the app the client is gone; what it answers to that goes nowhere."""
+        self.refusal = error
+        return {"type": "http.disconnect"}
 
 
 def _stalled(timeout_s: float) -> LimitError:

@@ -26,6 +26,7 @@ STATUS_OF_CODE: dict[str, int] = {
     "job_ambiguous": 404,
     "not_retryable": 409,
     "no_results": 409,
+    "result_not_found": 404,
     "idempotency_mismatch": 422,
     "queue_full": 429,
     "body_too_large": 413,

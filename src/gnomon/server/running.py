@@ -25,6 +25,7 @@ from gnomon.server import facades
 from gnomon.server.access import AccessPolicy, check_exposed, needs_tokens
 from gnomon.server.app import make_app
 from gnomon.server.listeners import address_of, open_socket
+from gnomon.server.protocol import PromptProtocol
 from gnomon.server.service import Service
 from gnomon.server.settings import ServerSettings
 from gnomon.server.tokens import TokenStore
@@ -149,7 +150,9 @@ async def _run_all(
         server.should_exit = True
     for task in (stop, upkeep):
         task.cancel()
-    await asyncio.gather(*running, stop, upkeep, return_exceptions=True)
+    for outcome in await asyncio.gather(*parts, return_exceptions=True):
+        if isinstance(outcome, Exception):
+            log.error("a part of the server failed", exc_info=outcome)
     await asyncio.to_thread(service.stop)
     await asyncio.to_thread(store.save_last_uses)
     (service.home.path / "server" / "address.json").unlink(missing_ok=True)
@@ -158,6 +161,7 @@ async def _run_all(
 def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        http=PromptProtocol,
         log_config=None,
         access_log=settings.log_level == "debug",
         # Off loopback a proxy's word about the client is not believed unasked.
