@@ -35,7 +35,7 @@ PATIENCE_S = 600.0
 """A job that has waited for this long is not passed over by smaller ones any more."""
 
 QUEUE_LOOK_ROWS = 200
-QUEUE_LOOK_INTERVAL_S = 0.25
+QUEUE_LOOK_INTERVAL_S = 0.5
 """So many waiting jobs are looked at so often, in turn, for cancel markers and other changes from outside."""
 
 

@@ -10,14 +10,16 @@ to events.jsonl; everything that libraries print goes to log.txt, where the laun
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import platform
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -91,10 +93,10 @@ def run_job(
         log.error("attempt %s of %s was taken over", attempt.number, job.id)
         return 1
     events = EventLog(attempt.events)
-    heartbeat = Heartbeat(events)
     try:
-        outcome = _run(job, attempt, events, stop, limit_threads or _limit_threads)
-        return _publish(attempt, token, events, outcome)
+        with _heartbeat.of(events):
+            outcome = _run(job, attempt, events, stop, limit_threads or _limit_threads)
+            return _publish(attempt, token, events, outcome)
     except BaseException as error:
         failure, reason = classify(error, attempt.out)
         if not isinstance(failure, Cancelled | InputError):
@@ -102,7 +104,6 @@ def run_job(
         _try_to_record(events, failure, reason)
         return failure.exit_code
     finally:
-        heartbeat.stop()
         events.close()
 
 
@@ -231,27 +232,47 @@ def _try_to_record(events: EventLog, failure: GnomonError, reason: Reason) -> No
 
 
 class Heartbeat:
-    """A line in events.jsonl every few seconds for as long as the worker lives."""
+    """A line in events.jsonl every few seconds for as long as the worker lives.
 
-    def __init__(self, events: EventLog) -> None:
-        self._events = events
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self._thread.start()
+    One thread serves all jobs of a process, because starting one takes longer than many a small job.
+    """
 
-    def stop(self) -> None:
-        self._stopped.set()
-        self._thread.join()
+    def __init__(self) -> None:
+        self._events: EventLog | None = None
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextlib.contextmanager
+    def of(self, events: EventLog) -> Iterator[None]:
+        """Write heartbeats into `events` for the block."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+            self._thread.start()
+        with self._lock:
+            self._events = events
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._events = None
 
     def _beat(self) -> None:
         import psutil
 
         process = psutil.Process()
-        while not self._stopped.wait(HEARTBEAT_S):
-            try:
-                self._events.write("heartbeat", rss_mb=round(process.memory_info().rss / 1e6))
-            except OSError:
-                log.exception("no heartbeat could be written")
+        while True:
+            time.sleep(HEARTBEAT_S)
+            # Under the lock, so that no line goes into a file that was closed in between.
+            with self._lock:
+                if self._events is None:
+                    continue
+                try:
+                    self._events.write("heartbeat", rss_mb=round(process.memory_info().rss / 1e6))
+                except OSError:
+                    log.exception("no heartbeat could be written")
+
+
+_heartbeat = Heartbeat()
 
 
 def watch_lifeline(descriptor: int) -> None:

@@ -44,6 +44,7 @@ def main(arguments: list[str]) -> int:
     with channel.makefile("rb") as orders:
         for order in orders:
             _say(channel, _run(json.loads(order)))
+            gc.collect()
     return 0
 
 
@@ -78,14 +79,13 @@ def _run(order: dict[str, Any]) -> dict[str, Any]:
             # The request to stop came in the few instructions before or after the job proper.
             log.info("%s", error)
             code = error.exit_code
-    gc.collect()
     return {"done": code}
 
 
 @contextlib.contextmanager
 def _surroundings_of(attempt: Attempt) -> Iterator[None]:
     """Print to the attempt's log and work in its folder; afterwards, all is as it was."""
-    environment, folder = dict(os.environ), Path.cwd()
+    environment, folder = dict(os.environb), Path.cwd()
     kept = [os.dup(1), os.dup(2)]
     target = os.open(attempt.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(target, 1)
@@ -100,9 +100,9 @@ def _surroundings_of(attempt: Attempt) -> Iterator[None]:
             os.dup2(copy, descriptor)
             os.close(copy)
         os.chdir(folder)
-        if os.environ != environment:
-            os.environ.clear()
-            os.environ.update(environment)
+        if dict(os.environb) != environment:
+            os.environb.clear()
+            os.environb.update(environment)
 
 
 def _flush() -> None:
