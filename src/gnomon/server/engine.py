@@ -54,7 +54,7 @@ class Engine:
         self._woken.set()
 
     @contextlib.contextmanager
-    def watching(self, job_id: str):
+    def watching(self, job_id: str) -> Iterator[asyncio.Event]:
         """For the block, an asyncio.Event that is set whenever the job's state changes."""
         changed = asyncio.Event()
         self._waiting[job_id].add(changed)
