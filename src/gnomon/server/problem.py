@@ -70,7 +70,7 @@ class Problem(BaseModel):
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route for OpenAPI: these statuses, and those that any route can answer with."""
     described: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({*statuses, 400, 401, 403, 421, 422, 429}):
+    for status in sorted({*statuses, 400, 401, 403, 408, 413, 421, 422, 429}):
         content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         described[status] = {"description": HTTPStatus(status).phrase, "content": content}
     return described

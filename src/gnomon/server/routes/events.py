@@ -108,12 +108,15 @@ async def _stream(job: Job, cursor: Cursor, request: Request) -> AsyncIterator[s
     said_at = time.monotonic()
     while not request.app.state.service.is_closing:
         batch = await asyncio.to_thread(_batch, job, cursor)
-        for event in batch.events:
-            yield f"event: {event['event']}\ndata: {json.dumps(event)}\n\n"
-        if batch.events or batch.state != state:
+        for number, event in enumerate(batch.events, 1):
+            # A client that comes back goes on behind the last whole batch it got.
+            mark = f"id: {batch.cursor}\n" if number == len(batch.events) else ""
+            yield f"{mark}event: {event['event']}\ndata: {json.dumps(event)}\n\n"
+            said_at = time.monotonic()
+        if batch.state != state:
             state, said_at = batch.state, time.monotonic()
             data = json.dumps({"state": state.value, "final": batch.final})
-            yield f"id: {batch.cursor}\nevent: job\ndata: {data}\n\n"
+            yield f"event: job\ndata: {data}\n\n"
         if batch.final:
             yield f"id: {batch.cursor}\nevent: end\ndata: {json.dumps({'state': batch.state.value})}\n\n"
             return

@@ -29,7 +29,12 @@ def service_of(request: Request) -> Service:
 Here = Annotated[Service, Depends(service_of)]
 
 
-@router.post("", status_code=201, responses=refusals(400, 409, 413, 422, 429, 503, 507))
+REPEATED: dict[int | str, dict[str, Any]] = {
+    200: {"model": JobDetail, "description": "the job that this idempotency key made before"}
+}
+
+
+@router.post("", status_code=201, responses=refusals(409, 503, 507) | REPEATED)
 def submit(
     order: Order,
     service: Here,

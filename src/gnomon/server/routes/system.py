@@ -46,7 +46,7 @@ class Readiness(BaseModel):
     problems: list[str]
 
 
-@router.get("/v1/tasks")
+@router.get("/v1/tasks", responses=refusals())
 def tasks(caller: Reader) -> list[TaskView]:
     """All tasks."""
     return [_task_view(name) for name in TASKS]
@@ -62,14 +62,14 @@ def task(name: str, caller: Reader) -> TaskView:
         raise HttpError(error.message, code=error.code, http_status=404, expected=error.expected) from None
 
 
-@router.get("/v1/methods")
+@router.get("/v1/methods", responses=refusals())
 def methods(caller: Reader) -> list[dict[str, Any]]:
     """All methods, and what each still needs on this machine."""
     cache = paths.cache_dir()
     return [method.describe(cache) for task in TASKS.values() for method in task.methods()]
 
 
-@router.get("/v1/sites")
+@router.get("/v1/sites", responses=refusals())
 def sites(service: Here, caller: Reader) -> list[dict[str, Any]]:
     """The places jobs can run, with what they have."""
     found = []
@@ -80,7 +80,7 @@ def sites(service: Here, caller: Reader) -> list[dict[str, Any]]:
     return found
 
 
-@router.get("/v1/system")
+@router.get("/v1/system", responses=refusals())
 def system(service: Here, caller: Reader) -> dict[str, Any]:
     """The machine's resources, the warm workers and the server's own numbers."""
     memory = psutil.virtual_memory()
@@ -114,7 +114,10 @@ def ready(service: Here, response: Response) -> Readiness:
     return Readiness(ready=not problems, problems=problems)
 
 
-@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}}, response_class=Response)
+PAGE: dict[int | str, dict[str, Any]] = {200: {"content": {"text/plain": {}}, "description": "the numbers"}}
+
+
+@router.get("/metrics", responses=refusals() | PAGE, response_class=Response)
 def metrics(service: Here, caller: Annotated[Caller, Depends(require("read"))]) -> Response:
     """Everything for Prometheus."""
     return Response(measured.render(service), media_type=measured.CONTENT_TYPE)
