@@ -22,7 +22,7 @@ LAYERS = (
     ("tasks", ("tasks",)),
     ("worker", ("worker",)),
     ("executors", ("executors",)),
-    ("sites and index", ("site", "index_table", "index", "reconcile", "agent")),
+    ("sites and index", ("site", "index_table", "index_decision", "index", "reconcile", "agent")),
     ("api", ("export", "api")),
     ("faces", ("server", "cli")),
     ("entry", ("__main__",)),

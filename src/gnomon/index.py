@@ -22,17 +22,13 @@ from sqlalchemy import event, exc
 
 from gnomon.errors import MissingError
 from gnomon.executors import Capacity
+from gnomon.index_decision import Decision
 from gnomon.index_table import (
     ACTIVE_JOBS,
     COUNT_QUEUED,
     FINAL,
-    NEXT_QUEUED,
     OBSERVED_COLUMNS,
     QUEUED_AFTER,
-    SLOT_OF,
-    SLOTS_TAKEN,
-    TAKE_SLOT,
-    WAITING_OWNERS,
     job_columns,
     jobs,
     metadata,
@@ -44,7 +40,6 @@ from gnomon.request import Request
 from gnomon.status import Status
 
 BUSY_TIMEOUT_S = 30.0
-NO_LIMIT = 2**31 - 1
 Rows = list[dict[str, Any]]
 
 log = logging.getLogger(__name__)
@@ -127,13 +122,24 @@ class Index:
         for entry in taken:
             entry.is_written = True
 
-    def update(self, status: Status) -> None:
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[Decision]:
+        """One transaction that puts down what was seen and takes slots; nobody else takes one meanwhile."""
         with self._engine.begin() as connection:
-            connection.execute(jobs.update().where(jobs.c.id == status.id).values(status_columns(status)))
+            yield Decision(connection)
+
+    def update(self, status: Status) -> None:
+        with self.deciding() as decision:
+            decision.update(status)
 
     def remove(self, job_id: str) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(jobs.delete().where(jobs.c.id == job_id))
+        with self.deciding() as decision:
+            decision.remove(job_id)
+
+    def take_slot(self, job_id: str, capacity: Capacity) -> list[int] | None:
+        """`Decision.take_slot` in a transaction of its own."""
+        with self.deciding() as decision:
+            return decision.take_slot(job_id, capacity)
 
     def rebuild(self, entries: Iterable[tuple[Request, Status, dict[str, Any]]]) -> int:
         """Forget everything and remember `entries` (request, status, submission) instead, in one transaction."""
@@ -243,51 +249,6 @@ class Index:
         """The same of `limit` queued jobs in the order of their ids, from behind `job_id` on."""
         return self._rows(QUEUED_AFTER, {"after": job_id, "most": limit})
 
-    def waiting_owners(self, site: str) -> Sequence[str]:
-        """Those who have jobs in the queue of a site; first who has the oldest."""
-        return [row["owner"] for row in self._rows(WAITING_OWNERS, {"of_site": site})]
-
-    def next_queued(
-        self, site: str, owner: str, room: Capacity, most: Capacity, overdue_before: float
-    ) -> dict[str, Any] | None:
-        """An owner's oldest queued job that fits into `room` or has waited since before `overdue_before`.
-
-        Anything fits into a site where nothing runs, so that a job larger than the site runs alone; but a job for
-        more GPUs than `most` has, all there is on the site, is never given.
-        """
-        is_empty = room == most
-        parameters = {
-            "of_site": site,
-            "of_owner": owner,
-            "most_gpus": most.gpus,
-            "room_cpus": NO_LIMIT if is_empty else room.cpus,
-            "room_mem_gb": float(NO_LIMIT) if is_empty else room.mem_gb,
-            "room_gpus": room.gpus,
-            "overdue_before": overdue_before,
-        }
-        rows = self._rows(NEXT_QUEUED, parameters)
-        return rows[0] if rows else None
-
-    def take_slot(self, job_id: str, capacity: Capacity) -> list[int] | None:
-        """Move a queued job to launching if the site has room for it beside what already runs there.
-
-        Returns the numbers of the GPUs it may use, or None. Exactly one of several callers gets the slot. A job
-        that alone wants more cores or memory than the site has runs alone.
-        """
-        with self._engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                # SQLite's transactions are serial by themselves; here two could see the same free slot.
-                connection.exec_driver_sql("LOCK TABLE jobs IN EXCLUSIVE MODE")
-            row = connection.execute(SLOT_OF, {"job_id": job_id}).mappings().one_or_none()
-            if row is None or row["state"] != State.QUEUED:
-                return None
-            running = connection.execute(SLOTS_TAKEN, {"of_site": row["site"]}).mappings().all()
-            gpu_ids = _room_for(row, running, capacity)
-            if gpu_ids is None:
-                return None
-            connection.execute(TAKE_SLOT, {"job_id": job_id, "gpus_given": gpu_ids, "now": time.time()})
-        return gpu_ids
-
     def _rows(self, query: sa.Executable, parameters: dict[str, Any] | None = None) -> Rows:
         with self._reads.begin() as connection:
             found = connection.execute(query, parameters)
@@ -328,28 +289,6 @@ def open_index(home: Path, url: str | None = None) -> Iterator[Index]:
         yield index
     finally:
         index.close()
-
-
-def room_left(running: Sequence[dict[str, Any]], capacity: Capacity) -> Capacity:
-    """What is free beside the rows of jobs that run. Nothing, where one job has more than the whole site."""
-    busy = {number for row in running for number in row["gpu_ids"]}
-    return Capacity(
-        cpus=max(0, capacity.cpus - sum(row["cpus"] for row in running)),
-        mem_gb=max(0.0, capacity.mem_gb - sum(row["mem_gb"] for row in running)),
-        gpus=sum(number not in busy for number in range(capacity.gpus)),
-    )
-
-
-def _room_for(row: sa.RowMapping, running: Sequence[sa.RowMapping], capacity: Capacity) -> list[int] | None:
-    """The GPUs the job would get, or None when what runs leaves too little for it."""
-    busy = {number for other in running for number in other["gpu_ids"]}
-    free = [number for number in range(capacity.gpus) if number not in busy]
-    cpus = sum(other["cpus"] for other in running) + row["cpus"]
-    mem_gb = sum(other["mem_gb"] for other in running) + row["mem_gb"]
-    too_much = cpus > capacity.cpus or mem_gb > capacity.mem_gb
-    if len(free) < row["gpus"] or (running and too_much):
-        return None
-    return free[: row["gpus"]]
 
 
 def _prepare_sqlite(connection: Any, record: Any) -> None:

@@ -19,6 +19,7 @@ from gnomon.status import Status
 ACTIVE = [state.value for state in State if state.is_active]
 FINAL = [state.value for state in State if state.is_final]
 LOCAL_OWNER = "local"
+NO_LIMIT = 2**31 - 1
 """Who owns the jobs of the command line and of a server without tokens."""
 
 
@@ -54,6 +55,18 @@ jobs = sa.Table(
     sa.Index("jobs_queue", "state", "site", "owner", "id", "cpus", "mem_gb", "gpus", "updated_at"),
 )
 
+STATUS_COLUMNS = (
+    "state",
+    "reason",
+    "error_code",
+    "attempt",
+    "gpu_ids",
+    "started_at",
+    "ended_at",
+    "updated_at",
+    "cost",
+    "currency",
+)
 SLOT_COLUMNS = (jobs.c.id, jobs.c.site, jobs.c.state, jobs.c.cpus, jobs.c.mem_gb, jobs.c.gpus, jobs.c.gpu_ids)
 OBSERVED_COLUMNS = (*SLOT_COLUMNS, jobs.c.owner, jobs.c.attempt, jobs.c.max_attempts, jobs.c.updated_at)
 
@@ -95,6 +108,12 @@ TAKE_SLOT = (
     jobs.update()
     .where(jobs.c.id == sa.bindparam("job_id"))
     .values(state=State.LAUNCHING.value, gpu_ids=sa.bindparam("gpus_given"), updated_at=sa.bindparam("now"))
+)
+
+UPDATE_STATUS = (
+    jobs.update()
+    .where(jobs.c.id == sa.bindparam("job_id"))
+    .values({name: sa.bindparam(name) for name in STATUS_COLUMNS})
 )
 
 

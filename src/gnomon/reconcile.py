@@ -21,7 +21,8 @@ from typing import Any
 from gnomon import request
 from gnomon.errors import Cancelled, ExecutorError, GnomonError
 from gnomon.executors import Capacity
-from gnomon.index import Index, room_left
+from gnomon.index import Index
+from gnomon.index_decision import Decision, room_left
 from gnomon.job import Attempt, JobDir, JobStore, Reason, State
 from gnomon.site import Site, load_sites
 from gnomon.status import Status, derive
@@ -72,16 +73,33 @@ class Reconciler:
 
     def run_pass(self) -> Pass:
         """Observe every active job and some of those that wait, then start what there is room for."""
-        seen = Pass()
+        seen = Pass(queued=self.index.count_queued())
         running: dict[str, list[dict[str, Any]]] = {name: [] for name in self.sites}
+        gone: list[str] = []
         for row in self._rows_to_observe():
-            if self._refresh(row, seen):
+            status = self._observe(row)
+            if status is None:
+                gone.append(row["id"])
+                seen.queued -= row["state"] == State.QUEUED
+            elif self._note(row, status, seen):
                 running.setdefault(row["site"], []).append(row)
-        for name, site in self.sites.items():
-            self._start_queued(site, running[name], seen)
+        taken: list[tuple[dict[str, Any], Site]] = []
+        if gone or seen.changed or (seen.queued and self._has_room(running)):
+            # One transaction: what ended makes room for what starts.
+            with self.index.deciding() as decision:
+                for job_id in gone:
+                    decision.remove(job_id)
+                for status in seen.changed:
+                    decision.update(status)
+                for name, site in self.sites.items():
+                    taken += [(row, site) for row in self._take_slots(decision, site, running[name], seen)]
+        for row, site in taken:
+            launch(self.store.job(row["id"]), site, row["gpu_ids"])
         seen.active = sum(len(rows) for rows in running.values())
-        seen.queued = self.index.count_queued()
         return seen
+
+    def _has_room(self, running: dict[str, list[dict[str, Any]]]) -> bool:
+        return any(_has_room(room_left(running[name], site.launcher.capacity())) for name, site in self.sites.items())
 
     def _rows_to_observe(self) -> list[dict[str, Any]]:
         """All active jobs, those that were touched, and now and then the next part of the queue."""
@@ -96,48 +114,66 @@ class Reconciler:
             rows |= {row["id"]: row for row in part if not self.store.job(row["id"]).is_waiting(row["attempt"])}
         return list(rows.values())
 
-    def _refresh(self, row: dict[str, Any], seen: Pass) -> bool:
-        """Bring a job's row up to date with its folder; returns whether the job is active."""
-        status = self._observe(row)
-        if status is None:
-            self.index.remove(row["id"])
-            return False
+    def _note(self, row: dict[str, Any], status: Status, seen: Pass) -> bool:
+        """Remember what changed against the job's row; returns whether the job is active."""
         if status.state.value != row["state"] or status.attempt != row["attempt"]:
             if status.state is State.QUEUED and self._is_being_launched(row, status):
                 return True
-            self.index.update(status)
             seen.changed.append(status)
+            seen.queued += (status.state is State.QUEUED) - (row["state"] == State.QUEUED)
         return status.state.is_active
 
-    def _start_queued(self, site: Site, running: list[dict[str, Any]], seen: Pass) -> None:
-        """Fill the site: one job of each owner in turn, and of each owner the oldest that fits.
+    def _take_slots(
+        self, decision: Decision, site: Site, running: list[dict[str, Any]], seen: Pass
+    ) -> list[dict[str, Any]]:
+        """Fill the site: one job of each owner in turn, and of each owner the oldest that fits. Returns their rows.
 
         A job that has waited for long is not passed over any more: the site then fills no further until it fits.
         """
+        taken: list[dict[str, Any]] = []
         most = site.launcher.capacity()
         room = room_left(running, most)
         if not _has_room(room):
-            return
-        owners = sorted(self.index.waiting_owners(site.name), key=lambda owner: self._turns.get(owner, 0))
+            return taken
+        owners = sorted(decision.waiting_owners(site.name), key=lambda owner: self._turns.get(owner, 0))
         looked_at: set[str] = set()
         while owners and _has_room(room):
             owner = owners.pop(0)
-            row = self.index.next_queued(site.name, owner, room, most, time.time() - PATIENCE_S)
+            row = decision.next_queued(site.name, owner, room, most, time.time() - PATIENCE_S)
             if row is None or row["id"] in looked_at:
                 continue
             looked_at.add(row["id"])
             if not self.store.job(row["id"]).is_waiting(row["attempt"]):
                 # It was cancelled or started by somebody else: what is left of this owner's turn is the next job's.
                 owners.insert(0, owner)
-                if self._refresh(row, seen):
+                if self._look_again(decision, row, seen):
                     running.append(row)
-            elif self._try_launch(row, site, most):
-                running.append(row)
-                owners.append(owner)
-                self._turns[owner] = next(self._turn)
-            else:
-                return
+                room = room_left(running, most)
+                continue
+            gpu_ids = decision.take_slot(row["id"], most)
+            if gpu_ids is None:
+                return taken
+            row["gpu_ids"] = gpu_ids
+            running.append(row)
+            taken.append(row)
+            seen.queued -= 1
+            owners.append(owner)
+            self._turns[owner] = next(self._turn)
             room = room_left(running, most)
+        return taken
+
+    def _look_again(self, decision: Decision, row: dict[str, Any], seen: Pass) -> bool:
+        """Bring the row of a job up to date that does not wait any more; returns whether it is active."""
+        status = self._observe(row)
+        if status is None:
+            decision.remove(row["id"])
+            seen.queued -= 1
+            return False
+        count = len(seen.changed)
+        is_active = self._note(row, status, seen)
+        for changed in seen.changed[count:]:
+            decision.update(changed)
+        return is_active
 
     def _observe(self, row: dict[str, Any]) -> Status | None:
         """The job's state now; dead attempts are closed and, where it makes sense, followed by another."""
@@ -166,14 +202,6 @@ class Reconciler:
         """Another process has taken the slot for this very attempt and is about to write launch.json."""
         claimed = row["state"] == State.LAUNCHING and row["attempt"] == status.attempt
         return claimed and time.time() - row["updated_at"] < CLAIM_LIMIT_S
-
-    def _try_launch(self, row: dict[str, Any], site: Site, most: Capacity) -> bool:
-        gpu_ids = self.index.take_slot(row["id"], most)
-        if gpu_ids is None:
-            return False
-        row["gpu_ids"] = gpu_ids
-        launch(self.store.job(row["id"]), site, gpu_ids)
-        return True
 
 
 def _has_room(room: Capacity) -> bool:

@@ -125,4 +125,5 @@ def _make(name: str, table: dict[str, Any], home: Path) -> Site:
         mem_gb=settings.mem_gb or usable_memory_gb(),
         gpus=count_gpus() if settings.gpus is None else settings.gpus,
     )
-    return Site(name, LocalLauncher(home, capacity), HostRuntime(), SamePathTransfer(), settings.price_per_hour, settings.currency)
+    launcher = LocalLauncher(home, capacity)
+    return Site(name, launcher, HostRuntime(), SamePathTransfer(), settings.price_per_hour, settings.currency)

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ DRAIN_S = 10
 SWEEP_INTERVAL_S = 300.0
 ANNOUNCE_INTERVAL_S = 10.0
 LAST_USES_INTERVAL_S = 60.0
+SWITCH_INTERVAL_S = 0.0005
 
 
 class _Server(uvicorn.Server):
@@ -56,6 +58,8 @@ def run(settings: ServerSettings, home_path: Path) -> None:
         ExecutorError: a port is taken (`port_taken`), or another server already serves this home (`home_served`).
         MissingError: the address can be reached from elsewhere and there are no tokens (`tokens_needed`).
     """
+    # The engine reads many small files between requests: after each it must not wait 5 ms for its turn.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, home_path))
 

@@ -22,7 +22,8 @@ Submitter = Annotated[Caller, Depends(require("submit"))]
 MOST_WAIT_S = 60.0
 
 
-def service_of(request: Request) -> Service:
+async def service_of(request: Request) -> Service:
+    # Not a plain function: FastAPI would send each request through another thread for it.
     return request.app.state.service
 
 
