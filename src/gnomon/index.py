@@ -27,6 +27,7 @@ from gnomon.index_table import (
     ACTIVE_JOBS,
     COUNT_QUEUED,
     FINAL,
+    INSERT,
     OBSERVED_COLUMNS,
     QUEUED_AFTER,
     job_columns,
@@ -112,15 +113,23 @@ class Index:
         taken = [self._entries.popleft() for _ in range(len(self._entries))]
         rows = list({entry.values["id"]: entry.values for entry in taken}.values())
         try:
-            with self._engine.begin() as connection:
-                connection.execute(jobs.delete().where(jobs.c.id.in_([row["id"] for row in rows])))
-                connection.execute(jobs.insert(), rows)
+            self._insert(rows)
         except BaseException:
             # The others try themselves.
             self._entries.extendleft(reversed(taken))
             raise
         for entry in taken:
             entry.is_written = True
+
+    def _insert(self, rows: Rows) -> None:
+        """Insert rows; those that are there already are replaced."""
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(INSERT, rows)
+        except exc.IntegrityError:
+            with self._engine.begin() as connection:
+                connection.execute(jobs.delete().where(jobs.c.id.in_([row["id"] for row in rows])))
+                connection.execute(INSERT, rows)
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[Decision]:

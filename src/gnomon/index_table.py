@@ -110,6 +110,7 @@ TAKE_SLOT = (
     .values(state=State.LAUNCHING.value, gpu_ids=sa.bindparam("gpus_given"), updated_at=sa.bindparam("now"))
 )
 
+INSERT = jobs.insert()
 UPDATE_STATUS = (
     jobs.update()
     .where(jobs.c.id == sa.bindparam("job_id"))

@@ -52,7 +52,7 @@ def keep_submitting(books: Books, client: int) -> None:
             books.mistakes.append(f"{key} stands for {books.jobs[key]} and {job}")
         number += 1
         # Four clients must not starve the workers of two cores for the length of the test.
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 @pytest.mark.slow

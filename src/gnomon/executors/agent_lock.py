@@ -11,7 +11,6 @@ from pathlib import Path
 
 from gnomon.executors import detached
 
-
 AGENT = "agent.lock"
 SERVER = "server.lock"
 

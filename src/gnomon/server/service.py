@@ -357,6 +357,9 @@ class Service:
     @contextlib.contextmanager
     def _staged(self, order: Order) -> Iterator[tuple[Path, dict[Path, str]]]:
         """The order's files under their names, as links into the upload store."""
+        if not order.files:
+            yield self._staging, {}
+            return
         folder = self._staging / f"{os.getpid()}-{secrets.token_hex(6)}"
         folder.mkdir(parents=True)
         try:
