@@ -29,13 +29,16 @@ class Decision:
 
     def __init__(self, connection: sa.Connection) -> None:
         self._connection = connection
+        self._running: dict[str, list[dict[str, Any]]] = {}
         self._is_locked = connection.dialect.name != "postgresql"
 
     def update(self, status: Status) -> None:
         """Put down where a job stands now."""
+        self._running.clear()
         self._connection.execute(UPDATE_STATUS, {"job_id": status.id, **status_columns(status)})
 
     def remove(self, job_id: str) -> None:
+        self._running.clear()
         self._connection.execute(jobs.delete().where(jobs.c.id == job_id))
 
     def waiting_owners(self, site: str) -> Sequence[str]:
@@ -69,17 +72,30 @@ class Decision:
         Returns the numbers of the GPUs it may use, or None. Exactly one of several callers gets the slot. A job
         that alone wants more cores or memory than the site has runs alone.
         """
-        self._lock()
+        self.lock()
         row = self._connection.execute(SLOT_OF, {"job_id": job_id}).mappings().one_or_none()
         if row is None or row["state"] != State.QUEUED:
             return None
-        running = self._connection.execute(SLOTS_TAKEN, {"of_site": row["site"]}).mappings().all()
+        return self.take(dict(row), capacity)
+
+    def take(self, row: dict[str, Any], capacity: Capacity) -> list[int] | None:
+        """`take_slot` of a queued row that was read in this transaction."""
+        self.lock()
+        running = self._running_on(row["site"])
         gpu_ids = _room_for(row, running, capacity)
         if gpu_ids is not None:
-            self._connection.execute(TAKE_SLOT, {"job_id": job_id, "gpus_given": gpu_ids, "now": time.time()})
+            self._connection.execute(TAKE_SLOT, {"job_id": row["id"], "gpus_given": gpu_ids, "now": time.time()})
+            running.append({**row, "gpu_ids": gpu_ids})
         return gpu_ids
 
-    def _lock(self) -> None:
+    def _running_on(self, site: str) -> list[dict[str, Any]]:
+        """What runs on a site: read once, nobody else changes it before this transaction ends."""
+        if site not in self._running:
+            rows = self._connection.execute(SLOTS_TAKEN, {"of_site": site}).mappings()
+            self._running[site] = [dict(row) for row in rows]
+        return self._running[site]
+
+    def lock(self) -> None:
         """SQLite's transactions are serial by themselves; in PostgreSQL two could see the same free slot."""
         if not self._is_locked:
             self._connection.exec_driver_sql("LOCK TABLE jobs IN EXCLUSIVE MODE")
@@ -96,7 +112,7 @@ def room_left(running: Sequence[dict[str, Any]], capacity: Capacity) -> Capacity
     )
 
 
-def _room_for(row: sa.RowMapping, running: Sequence[sa.RowMapping], capacity: Capacity) -> list[int] | None:
+def _room_for(row: dict[str, Any], running: Sequence[dict[str, Any]], capacity: Capacity) -> list[int] | None:
     """The GPUs the job would get, or None when what runs leaves too little for it."""
     busy = {number for other in running for number in other["gpu_ids"]}
     free = [number for number in range(capacity.gpus) if number not in busy]

@@ -23,11 +23,17 @@ from gnomon.errors import Cancelled, ExecutorError, GnomonError
 from gnomon.executors import Capacity
 from gnomon.index import Index
 from gnomon.index_decision import Decision, room_left
+from gnomon.index_table import ACTIVE
 from gnomon.job import Attempt, JobDir, JobStore, Reason, State
 from gnomon.site import Site, load_sites
 from gnomon.status import Status, derive
 
 log = logging.getLogger(__name__)
+
+LOOK_AGAIN_S = 0.2
+"""So long a running job that has not ended is not looked at again."""
+
+MOST_SEEN = 10_000
 
 CLAIM_LIMIT_S = 60.0
 """How long the index may say "launching" while the folder has no launch.json before the slot is given back."""
@@ -63,6 +69,9 @@ class Reconciler:
         self._touched: deque[str] = deque()
         self._looked_to = ""
         self._next_look = 0.0
+        self._asked_for: set[str] = set()
+        """Touched jobs that the pass at work looks at whatever it knows of them."""
+        self._seen_until: dict[str, float] = {}
         self._turn = itertools.count(1)
         self._turns: dict[str, int] = {}
         """When each owner last had a job started, as a running number. Whoever waited longest is next."""
@@ -77,6 +86,9 @@ class Reconciler:
         running: dict[str, list[dict[str, Any]]] = {name: [] for name in self.sites}
         gone: list[str] = []
         for row in self._rows_to_observe():
+            if self._was_just_seen(row):
+                running.setdefault(row["site"], []).append(row)
+                continue
             status = self._observe(row)
             if status is None:
                 gone.append(row["id"])
@@ -98,6 +110,21 @@ class Reconciler:
         seen.active = sum(len(rows) for rows in running.values())
         return seen
 
+    def _was_just_seen(self, row: dict[str, Any]) -> bool:
+        """Whether a job is active, has not ended, and was looked at a moment ago.
+
+        A pass comes whenever some job ends; all that the others could have to say since is how far they are.
+        """
+        now = time.monotonic()
+        if row["state"] not in ACTIVE or row["id"] in self._asked_for:
+            return False
+        if now < self._seen_until.get(row["id"], 0.0):
+            return not self.store.job(row["id"]).attempt(row["attempt"]).has_ended()
+        if len(self._seen_until) > MOST_SEEN:
+            self._seen_until.clear()
+        self._seen_until[row["id"]] = now + LOOK_AGAIN_S
+        return False
+
     def _has_room(self, running: dict[str, list[dict[str, Any]]]) -> bool:
         return any(_has_room(room_left(running[name], site.launcher.capacity())) for name, site in self.sites.items())
 
@@ -105,6 +132,7 @@ class Reconciler:
         """All active jobs, those that were touched, and now and then the next part of the queue."""
         rows = {row["id"]: row for row in self.index.active()}
         touched = [self._touched.popleft() for _ in range(len(self._touched))]
+        self._asked_for = set(touched)
         if touched:
             rows |= {row["id"]: row for row in self.index.observed(touched)}
         if time.monotonic() >= self._next_look:
@@ -137,6 +165,7 @@ class Reconciler:
             return taken
         owners = sorted(decision.waiting_owners(site.name), key=lambda owner: self._turns.get(owner, 0))
         looked_at: set[str] = set()
+        decision.lock()
         while owners and _has_room(room):
             owner = owners.pop(0)
             row = decision.next_queued(site.name, owner, room, most, time.time() - PATIENCE_S)
@@ -150,7 +179,7 @@ class Reconciler:
                     running.append(row)
                 room = room_left(running, most)
                 continue
-            gpu_ids = decision.take_slot(row["id"], most)
+            gpu_ids = decision.take(row, most)
             if gpu_ids is None:
                 return taken
             row["gpu_ids"] = gpu_ids
@@ -226,7 +255,7 @@ def launch(job: JobDir, site: Site, gpu_ids: list[int]) -> bool:
     if site.price_per_hour is not None:
         claim |= {"price_per_hour": site.price_per_hour, "currency": site.currency}
     try:
-        sealed = request.read(job)
+        sealed = request.recall(job)
     except GnomonError as error:
         if attempt.claim(claim):
             _record_failure(attempt, error, Reason.BAD_INPUT)

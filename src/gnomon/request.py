@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 import shutil
+from collections import OrderedDict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -97,6 +99,28 @@ def read(job: JobDir) -> Request:
     return request
 
 
+_recent: OrderedDict[str, Request] = OrderedDict()
+"""Requests that this process sealed a while ago: those that it is about to start."""
+
+MOST_RECENT = 2000
+
+
+def recall(job: JobDir) -> Request:
+    """`read`, but of a request that this very process has sealed it is not checked whether it is still the same.
+
+    The worker does check; to start a job it is enough to know what it needs.
+    """
+    known = _recent.pop(str(job.path), None)
+    return read(job) if known is None else known
+
+
+def _remember(job: JobDir, request: Request) -> None:
+    _recent[str(job.path)] = request
+    while len(_recent) > MOST_RECENT:
+        with contextlib.suppress(KeyError):
+            _recent.popitem(last=False)
+
+
 class Draft:
     """A job folder in the making. It becomes a job by one rename in `seal`, or leaves nothing behind."""
 
@@ -124,12 +148,14 @@ class Draft:
             draft.keep_submission(dict(submission))
         if private_urls:
             draft.keep_private_urls(private_urls)
-        atomic.write_json(draft.request, (request if request.seal else request.sealed()).model_dump())
+        sealed = request if request.seal else request.sealed()
+        atomic.write_json(draft.request, sealed.model_dump())
         draft.request.chmod(0o444)
         draft.add_attempt()
         job = self._store.job(self.id)
         self.path.rename(job.path)
         atomic.sync_folder(self._store.folder)
+        _remember(job, sealed)
         return job
 
     def discard(self) -> None:

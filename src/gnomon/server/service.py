@@ -22,7 +22,7 @@ from gnomon.api import Home, Job
 from gnomon.errors import GnomonError, InputError, LimitError, NotFound
 from gnomon.executors.local import LocalLauncher
 from gnomon.index import Index
-from gnomon.job import is_id
+from gnomon.job import State, is_id
 from gnomon.request import Resources
 from gnomon.server import bounds, zipped
 from gnomon.server.access import Caller
@@ -274,6 +274,12 @@ class Service:
         request, status = job.request(), job.status()
         view = view_of(request, status, self.owner_of(job), time.time())
         return detail_of(job.directory, request, view)
+
+    def new_detail(self, job: Job, owner: str) -> JobDetail:
+        """`detail` of a job that was made a moment ago: it waits, whatever may already have happened to it."""
+        status = Status(id=job.id, state=State.QUEUED, attempt=1)
+        view = view_of(job.request(), status, owner, time.time())
+        return detail_of(None, job.request(), view)
 
     def page(self, caller: Caller, *, limit: int, **filters: Any) -> JobPage:
         """The newest jobs that the caller may see."""

@@ -105,9 +105,9 @@ def view_of_row(row: dict[str, Any], now: float) -> JobView:
     )
 
 
-def detail_of(job: JobDir, request: Request, view: dict[str, Any]) -> JobDetail:
-    """Everything about one job."""
-    record = job.read_result() or {}
+def detail_of(job: JobDir | None, request: Request, view: dict[str, Any]) -> JobDetail:
+    """Everything about one job; without its folder, all but its result."""
+    record = (job.read_result() if job is not None else None) or {}
     return JobDetail(
         **view,
         params=request.params,

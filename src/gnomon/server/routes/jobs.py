@@ -50,7 +50,7 @@ def submit(
     job, is_new = service.submit_order(order, caller, idempotency_key)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return service.detail(job)
+    return service.new_detail(job, caller.owner) if is_new else service.detail(job)
 
 
 @router.get("", responses=refusals(422))
