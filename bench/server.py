@@ -2,8 +2,9 @@
 
     python bench/server.py [--jobs 10000] [--clients 100]
 
-The cost of the pose facade is measured by bench/pose_api.py. Everything runs on this machine, the load generator too, which is why it is a bare HTTP client on asyncio: what it
-costs is printed beside the server's own CPU seconds. The job does nothing (the probe task of the tests).
+Everything runs on this machine, the load generator too, which is why it is a bare HTTP client on asyncio: what it
+costs is printed beside the server's own CPU seconds. The job does nothing (the probe task of the tests). What the pose
+facade costs is measured by bench/pose_api.py.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import sys
 
 import httpx2
 import pytest
-from serving import ended
+from serving import RunningServer, ended
 from waiting import until
 
 from gnomon.server import protocol
@@ -22,6 +22,16 @@ def start_and_fail(home, *flags):
     environment = {**os.environ, "GNOMON_HOME": str(home), "GNOMON_SITES": str(home / "sites.toml")}
     command = [sys.executable, "-m", "gnomon", "serve", *flags]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+
+
+def new_token(server: RunningServer, name: str, scope: str) -> str:
+    environment = {**os.environ, "GNOMON_HOME": str(server.home)}
+    command = [sys.executable, "-m", "gnomon", "tokens", "create", name, "--scope", scope]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def bearer(server: RunningServer, text: str) -> httpx2.Client:
+    return server.client(headers={"Authorization": f"Bearer {text}"})
 
 
 def test_a_taken_port_is_reported_with_its_holder_and_left_alone(tmp_path):
@@ -48,20 +58,13 @@ def test_off_loopback_it_wants_tokens(serve, tmp_path):
 def test_tokens_open_the_door_and_show_only_ones_own_jobs(serve, tmp_path):
     server = serve("--require-token")
 
-    def token(name: str, scope: str) -> str:
-        environment = {**os.environ, "GNOMON_HOME": str(server.home)}
-        command = [sys.executable, "-m", "gnomon", "tokens", "create", name, "--scope", scope]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
-
-    def client(text: str) -> httpx2.Client:
-        return server.client(headers={"Authorization": f"Bearer {text}"})
-
     order = {"task": "probe", "params": {"script": ["write a"]}}
     with server.client() as nobody:
         assert nobody.post("/v1/jobs", json=order).status_code == 401
         assert nobody.get("/v1/health").status_code == 200
-    texts = {"ann": token("ann", "submit"), "bob": token("bob", "submit"), "eve": token("eve", "read")}
-    with client(texts["ann"]) as ann, client(texts["bob"]) as bob, client(texts["eve"]) as eve:
+    scopes = {"ann": "submit", "bob": "submit", "eve": "read"}
+    texts = {name: new_token(server, name, scope) for name, scope in scopes.items()}
+    with bearer(server, texts["ann"]) as ann, bearer(server, texts["bob"]) as bob, bearer(server, texts["eve"]) as eve:
         assert eve.post("/v1/jobs", json=order).json()["code"] == "scope_missing"
         job = ann.post("/v1/jobs", json=order).json()
         assert ended(ann, job["id"])["state"] == "succeeded"
@@ -101,7 +104,7 @@ def test_a_client_that_stops_in_the_middle_of_a_body_is_let_go(serve):
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as slow:
         slow.sendall(f"POST /v1/jobs HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 100\r\n\r\n{{".encode())
-        answer = slow.recv(65536)
+        answer = b"".join(iter(lambda: slow.recv(65536), b""))
     assert b" 408 " in answer.splitlines()[0] and b"body_stalled" in answer
 
 
@@ -167,6 +170,29 @@ def test_a_full_queue_pushes_back(serve):
         for answer in answers:
             if answer.status_code == 201:
                 http.post(f"/v1/jobs/{answer.json()['id']}/cancel")
+
+
+def test_one_token_cannot_fill_the_queue_for_the_others(serve):
+    server = serve("--max-queued-per-token", "2", "--require-token")
+    texts = [new_token(server, name, "submit") for name in ("ann", "bob")]
+    order = {"task": "probe", "params": {"script": ["wait go"]}, "resources": {"cpus": 4096}}
+    with bearer(server, texts[0]) as ann, bearer(server, texts[1]) as bob:
+        answers = [ann.post("/v1/jobs", json=order) for _ in range(8)]
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert refused and refused[0].json()["code"] == "queue_full"
+        assert bob.post("/v1/jobs", json=order).status_code == 201
+        for client in (ann, bob):
+            for job in client.get("/v1/jobs").json()["jobs"]:
+                client.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def test_a_time_limit_has_a_limit(serve):
+    server = serve("--max-timeout-s", "100")
+    with server.client() as http:
+        order = {"task": "probe", "params": {"script": []}}
+        answer = http.post("/v1/jobs", json=order | {"resources": {"timeout_s": 101}})
+        assert (answer.status_code, answer.json()["code"]) == (422, "timeout_too_long")
+        assert http.post("/v1/jobs", json=order).json()["resources"]["timeout_s"] == 100
 
 
 def test_told_to_stop_it_leaves_running_jobs_alone_and_the_next_one_finds_them(serve):

@@ -382,4 +382,16 @@ class Service:
 
     def _resources(self, spec: TaskSpec, order: Order) -> Resources:
         capacity = get_site(self.home.reconciler.sites, order.site).launcher.capacity()
-        return resources_of(spec, order.resources, capacity.cpus, capacity.mem_gb)
+        resources = resources_of(spec, order.resources, capacity.cpus, capacity.mem_gb)
+        most_s = self.settings.max_timeout_s
+        if resources.timeout_s <= most_s:
+            return resources
+        if order.resources.get("timeout_s") is None:
+            return resources.model_copy(update={"timeout_s": most_s})
+        raise InputError(
+            f"the job wants {resources.timeout_s:g} s; the server gives at most {most_s:g} s",
+            code="timeout_too_long",
+            field="resources.timeout_s",
+            value=resources.timeout_s,
+            expected=f"at most {most_s:g}",
+        )

@@ -30,6 +30,7 @@ class ServerSettings(Frozen):
     )
     max_queued: int = Field(100_000, ge=1, description="jobs that may wait in all")
     max_queued_per_token: int = Field(10_000, ge=1, description="jobs of one token that may wait")
+    max_timeout_s: float = Field(7 * 86400.0, gt=0, description="longest time limit that a job may ask for")
     max_body_mb: float = Field(8.0, gt=0, le=4096, description="largest JSON body of /v1")
     max_upload_gb: float = Field(20.0, gt=0, description="largest uploaded file")
     uploads_gb: float = Field(100.0, gt=0, description="space for uploaded files")
