@@ -55,7 +55,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PoseServer]:
     server.stop()
 
 
-def refused(answer: httpx2.Response, status: int, error: str, details: str = "") -> None:
+def check_refusal(answer: httpx2.Response, status: int, error: str, details: str = "") -> None:
     """The refusal is that of the old API: JSON with two texts."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
@@ -220,7 +220,7 @@ def test_a_mesh_in_metres_says_so(api: PoseServer):
     from gnomon.formats.ply_scaled import scaled_ply
 
     in_metres = to_base64(scaled_ply(base64.b64decode(mesh), 0.001))
-    refused(api.post(body | {"mesh": in_metres}), 400, "Invalid mesh or mask", '"m"')
+    check_refusal(api.post(body | {"mesh": in_metres}), 400, "Invalid mesh or mask", '"m"')
     answer = api.post(body | {"mesh": in_metres, "mesh_unit": "m"})
     degrees, metres = off(answer.json()["transformation_matrix"], pose_scene().truth[0])
     assert degrees < 3 and metres < 0.005
@@ -263,30 +263,30 @@ def test_a_client_that_hangs_up_cancels_nothing(api: PoseServer):
 
 @pytest.mark.parametrize("body", [b"", b"{", b"{}", b"null", b"[]", b"7", b"\xff\xfe", b"[" * 100_000, b'{"a": \xff}'])
 def test_no_json_or_none_with_content(api: PoseServer, body: bytes):
-    refused(api.post(body), 401, "Invalid or empty JSON!")
+    check_refusal(api.post(body), 401, "Invalid or empty JSON!")
 
 
 @pytest.mark.parametrize("text", ["no json", "{", "", '{"camera_matrix": '])
 def test_a_json_text_that_holds_no_json(api: PoseServer, text: str):
-    refused(api.post(text), 401, "Invalid JSON format!")
+    check_refusal(api.post(text), 401, "Invalid JSON format!")
 
 
 def test_no_json_of_another_content_type(api: PoseServer):
     answer = api.post(b"camera_matrix=1&images=2", headers={"Content-Type": "application/x-www-form-urlencoded"})
-    refused(answer, 401, "Invalid or empty JSON!")
+    check_refusal(answer, 401, "Invalid or empty JSON!")
 
 
 @pytest.mark.parametrize("name", ["camera_matrix", "images", "mask", "mesh"])
 def test_missing_fields(api: PoseServer, name: str):
     body = small_body()
     del body[name]
-    refused(api.post(body), 400, "Invalid fields", name)
-    refused(api.post(changed(**{name: None})), 400, "Invalid fields", name)
+    check_refusal(api.post(body), 400, "Invalid fields", name)
+    check_refusal(api.post(changed(**{name: None})), 400, "Invalid fields", name)
 
 
 @pytest.mark.parametrize("name", ["filename", "rgb", "depth"])
 def test_missing_fields_of_an_image(api: PoseServer, name: str):
-    refused(api.post(without_image_field(name)), 400, "Invalid fields", name)
+    check_refusal(api.post(without_image_field(name)), 400, "Invalid fields", name)
 
 
 @pytest.mark.parametrize(
@@ -304,14 +304,14 @@ def test_missing_fields_of_an_image(api: PoseServer, name: str):
     ],
 )
 def test_a_matrix_of_another_shape(api: PoseServer, matrix: Any):
-    refused(api.post(changed(camera_matrix=matrix)), 400, "Invalid matrix or image", "camera_matrix")
+    check_refusal(api.post(changed(camera_matrix=matrix)), 400, "Invalid matrix or image", "camera_matrix")
 
 
 @pytest.mark.parametrize(
     ("images", "error"), [([], "Invalid matrix or image"), ({"a": 1}, "Invalid fields"), ([7], "Invalid fields")]
 )
 def test_images_that_are_no_list_of_images(api: PoseServer, images: Any, error: str):
-    refused(api.post(changed(images=images)), 400, error, "images")
+    check_refusal(api.post(changed(images=images)), 400, error, "images")
 
 
 @pytest.mark.parametrize(
@@ -320,13 +320,13 @@ def test_images_that_are_no_list_of_images(api: PoseServer, images: Any, error: 
 )
 def test_names_that_are_no_plain_file_names(api: PoseServer, name: Any):
     before = sorted(api.server.home.rglob("*.ply"))
-    refused(api.post(with_image(filename=name)), 400, "Invalid fields", "filename")
+    check_refusal(api.post(with_image(filename=name)), 400, "Invalid fields", "filename")
     assert sorted(api.server.home.rglob("*.ply")) == before
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a", "a.png"), ("a", "A")])
 def test_names_that_are_there_twice(api: PoseServer, names: tuple[str, str]):
-    refused(api.post(pose_scene().with_names(*names)), 400, "Invalid fields", "twice")
+    check_refusal(api.post(pose_scene().with_names(*names)), 400, "Invalid fields", "twice")
 
 
 BAD_BASE64 = [
@@ -344,19 +344,19 @@ BAD_BASE64 = [
 @pytest.mark.parametrize("text", BAD_BASE64)
 @pytest.mark.parametrize("kind", ["rgb", "depth"])
 def test_pictures_that_are_no_base64(api: PoseServer, kind: str, text: str):
-    refused(api.post(with_image(**{kind: text})), 402, "Invalid b64 images", "images[0] failed validation")
+    check_refusal(api.post(with_image(**{kind: text})), 402, "Invalid b64 images", "images[0] failed validation")
 
 
 @pytest.mark.parametrize("text", BAD_BASE64)
 @pytest.mark.parametrize("name", ["mask", "mesh"])
 def test_mesh_or_mask_that_is_no_base64(api: PoseServer, name: str, text: str):
     details = "At least one of the mesh or mask image is invalid for b64 decode"
-    refused(api.post(changed(**{name: text})), 402, "Invalid mesh or mask", details)
+    check_refusal(api.post(changed(**{name: text})), 402, "Invalid mesh or mask", details)
 
 
 @pytest.mark.parametrize("name", ["camera_matrix", "images"])
 def test_a_field_whose_text_is_no_json(api: PoseServer, name: str):
-    refused(api.post(changed(**{name: "[[1, 2"})), 402, "Invalid JSON format!", name)
+    check_refusal(api.post(changed(**{name: "[[1, 2"})), 402, "Invalid JSON format!", name)
 
 
 NO_PNG = to_base64(b"\xff\xd8\xff\xe0 a JPEG, perhaps")
@@ -379,16 +379,16 @@ NO_PNG = to_base64(b"\xff\xd8\xff\xe0 a JPEG, perhaps")
     ],
 )
 def test_pictures_and_meshes_that_are_none(api: PoseServer, body: dict[str, Any], error: str, details: str):
-    refused(api.post(body), 400, error, details)
+    check_refusal(api.post(body), 400, error, details)
 
 
 def test_a_mesh_that_promises_too_many_triangles(api: PoseServer):
     mesh = base64.b64decode(small_body()["mesh"]).replace(b"element face 4", b"element face 400000000")
-    refused(api.post(changed(mesh=to_base64(mesh))), 400, "Invalid mesh or mask", "400,000,000")
+    check_refusal(api.post(changed(mesh=to_base64(mesh))), 400, "Invalid mesh or mask", "400,000,000")
 
 
 def test_a_choice_of_frames_that_does_not_exist(api: PoseServer):
-    refused(api.post(small_body(), query="?frames=some"), 400, "Invalid fields", "frames")
+    check_refusal(api.post(small_body(), query="?frames=some"), 400, "Invalid fields", "frames")
 
 
 def test_what_only_the_job_can_see_is_refused_too(api: PoseServer):
@@ -423,24 +423,24 @@ def test_a_job_that_fails_is_no_success(api: PoseServer):
 
         (job,) = until(waiting, "the pose job")
         http.post(f"/v1/jobs/{job['id']}/cancel")
-        refused(pending.result(), 500, "Pose job failed", "cancelled")
+        check_refusal(pending.result(), 500, "Pose job failed", "cancelled")
         http.post(f"/v1/jobs/{blocker}/cancel")
 
 
 def test_bodies_that_are_too_large(api: PoseServer):
-    refused(api.post(b'"' + b"A" * (MOST_BODY_MB * 1_000_000 + 1)), 413, "Body too large", "--pose-api-body-mb")
+    check_refusal(api.post(b'"' + b"A" * (MOST_BODY_MB * 1_000_000 + 1)), 413, "Body too large", "--pose-api-body-mb")
 
 
 def test_other_routes_and_methods(api: PoseServer):
-    refused(api.http.get("/docs"), 404, "Not Found")
+    check_refusal(api.http.get("/docs"), 404, "Not Found")
     answer = api.http.get("/foundationpose")
-    refused(answer, 405, "Method Not Allowed")
+    check_refusal(answer, 405, "Method Not Allowed")
     assert answer.headers["allow"] == "POST"
 
 
 def test_pages_of_other_origins_are_kept_away(api: PoseServer):
-    refused(api.post(small_body(), headers=JSON | {"Origin": "https://evil.example"}), 403, "Origin refused")
-    refused(api.http.get("/", headers={"Host": "evil.example"}), 421, "Host refused")
+    check_refusal(api.post(small_body(), headers=JSON | {"Origin": "https://evil.example"}), 403, "Origin refused")
+    check_refusal(api.http.get("/", headers={"Host": "evil.example"}), 421, "Host refused")
 
 
 # Other settings
@@ -453,9 +453,9 @@ def test_under_a_prefix_with_a_status_and_a_folder_of_ones_own(serve, tmp_path: 
     with server.client() as http:
         assert http.get("/pose/").text == "it is running!"
         assert http.get("/v1/health").json()["status"] == "ok"
-        refused(http.post("/pose/foundationpose", json=changed(mask="?")), 400, "Invalid mesh or mask", "b64")
+        check_refusal(http.post("/pose/foundationpose", json=changed(mask="?")), 400, "Invalid mesh or mask", "b64")
         answer = http.post("/pose/foundationpose", json=changed(mask=png64(np.zeros((12, 16), np.uint8))))
-        refused(answer, 400, "Invalid mesh or mask", "empty")
+        check_refusal(answer, 400, "Invalid mesh or mask", "empty")
         assert [path.name for path in (tmp_path / "kept").iterdir()] == [answer.json()["request_id"]]
         assert http.post("/v1/jobs", json=small_body()).status_code == 413
 
@@ -465,9 +465,9 @@ def test_with_tokens(serve, tmp_path: Path):
     with httpx2.Client(base_url=server.addresses[1], trust_env=False, timeout=60.0) as http:
         assert http.get("/").text == "it is running!"
         answer = http.post("/foundationpose", json=small_body())
-        refused(answer, 401, "Token missing", "Authorization")
+        check_refusal(answer, 401, "Token missing", "Authorization")
         assert answer.headers["www-authenticate"] == "Bearer"
-        refused(http.post("/foundationpose", headers={"Authorization": "Bearer x"}), 401, "Token invalid")
+        check_refusal(http.post("/foundationpose", headers={"Authorization": "Bearer x"}), 401, "Token invalid")
 
 
 def test_a_full_queue(serve):
@@ -476,5 +476,5 @@ def test_a_full_queue(serve):
         order = {"task": "probe", "params": {"script": ["wait go"]}, "resources": {"cpus": 1000}}
         assert v1.post("/v1/jobs", json=order).status_code == 201
         answer = http.post("/foundationpose", json=small_body())
-        refused(answer, 429, "Queue full")
+        check_refusal(answer, 429, "Queue full")
         assert answer.headers["retry-after"] == "10"

@@ -292,7 +292,7 @@ def by_reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def finish_as_a_client_does(server: Files, data: bytes) -> None:
+def check_that_a_client_can_finish(server: Files, data: bytes) -> None:
     """Ask how much is there and send the rest, until the server takes it."""
 
     def sent() -> bool:
@@ -313,7 +313,7 @@ def test_a_cut_connection_keeps_what_arrived(server: Files, cut: Callable[[socke
     connection = server.raw(f"PUT /v1/files/{sha(data)} HTTP/1.1\r\nContent-Length: {len(data)}", data[:2_500_000])
     until(lambda: server.offset(sha(data)) >= 1 << 20, "the first piece on the disk")
     cut(connection)
-    finish_as_a_client_does(server, data)
+    check_that_a_client_can_finish(server, data)
 
 
 def test_another_server_goes_on_with_what_one_left(tmp_path: Path):
@@ -322,7 +322,7 @@ def test_another_server_goes_on_with_what_one_left(tmp_path: Path):
         server.put_range(data, 0, 2_500_000)
     with serving(tmp_path / "home") as server:
         assert server.store.used_bytes == 2_500_000
-        finish_as_a_client_does(server, data)
+        check_that_a_client_can_finish(server, data)
 
 
 def test_many_pieces_make_a_file(server: Files):
