@@ -160,7 +160,7 @@ def _with_look(
 ) -> Candidates:
     """The candidates in order of what depth and mask say and of how their outlines fit the picture's own colours.
 
-    Evidence is only taken away: a mask is doubted for as little as before.
+    Evidence is only taken away, most where the colours fit least: a mask is doubted at least as readily as before.
     """
     gains = look.gains(model, seen, look.likeness(rgb, crop, seen), found.R, found.t)
     evidence = found.evidence + LOOK * (gains - gains.max())

@@ -131,7 +131,7 @@ def _fitting_angles(surface: Surface, direction: Float64[np.ndarray, " 3"]) -> l
         return float(surface.distances(telling, turn, 0.5 * surface.spacing)[1].mean())
 
     scanned = np.arange(SCAN_STEP_DEG, 180 + SCAN_REACH * SCAN_STEP_DEG + 1, SCAN_STEP_DEG)
-    fit = np.array([misfit(degrees) for degrees in scanned])
+    fit = np.array([misfit(float(degrees)) for degrees in scanned])
     most = DISTINCT * np.median(fit)
     found: list[float] = []
     for i in range(SCAN_REACH, len(scanned) - SCAN_REACH):
