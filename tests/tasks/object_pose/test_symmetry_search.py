@@ -13,7 +13,7 @@ from gnomon.geometry import se3
 from gnomon.geometry.mesh import Mesh
 from gnomon.geometry.symmetry import Axis, Symmetries
 from gnomon.tasks.object_pose.prepare import prepare
-from gnomon.tasks.synthetic.parts import arc, box, cylinder, joined, tube
+from gnomon.tasks.synthetic.parts import arc, box, cylinder, joined, prism, tube
 from gnomon.tasks.synthetic.parts import moved as placed
 from gnomon.tasks.synthetic.shapes import make_shape
 
@@ -126,3 +126,30 @@ def test_given_symmetries_are_taken_as_they_are() -> None:
     for R, t, T in zip(model.symmetry_R, model.symmetry_t, given.transforms(2 * np.pi * 0.5 / 36), strict=True):
         point = np.array([[0.01, 0.02, -0.03]])
         np.testing.assert_allclose(point @ R.T + t + model.centre, se3.apply(T, point + model.centre), atol=1e-12)
+
+
+@pytest.mark.parametrize(("lobes", "centre"), [(11, True), (14, True), (7, False)])
+def test_near_symmetries_are_found_whatever_their_number(lobes: int, centre: bool) -> None:
+    """A lobed disc whose one small hole, off the middle, is all that tells its lobes apart."""
+    angle = np.linspace(0, 2 * np.pi, 24 * lobes, endpoint=False)
+    around = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    hole = 0.004 * around[:: 2 * lobes] + np.array([0.03, 0.0])
+    holes = [hole, 0.008 * around[:: 2 * lobes]] if centre else [hole]
+    disc = prism((0.05 + 0.004 * np.cos(lobes * angle))[:, None] * around, 0.012, holes)
+    # A hub on one side: it cannot lie upside down.
+    model = prepare(joined(disc, placed(cylinder(0.02, 0.012), (0, 0, 0.012))) if not centre else disc)
+    turns = model.near_symmetry_R[model.near_symmetry_R[:, 2, 2] > 0.9]
+    found = np.sort(np.degrees(np.arctan2(turns[:, 1, 0], turns[:, 0, 0])) % 360)
+    assert np.abs(found - 360 / lobes * np.arange(1, lobes)).max() < 1.0
+    assert len(model.symmetries.discrete) <= 1
+
+
+def test_a_whole_gear_has_as_many_symmetries_as_teeth() -> None:
+    tooth = np.arange(36)
+    around = np.stack([np.cos(np.pi / 18 * tooth), np.sin(np.pi / 18 * tooth)], axis=-1)
+    gear = prism(np.where(tooth % 2 == 0, 0.05, 0.042)[:, None] * around, 0.02)
+    found, _ = found_in(joined(gear, placed(cylinder(0.02, 0.012), (0, 0, 0.016))))
+    assert found.continuous == ()
+    angles = np.sort(np.degrees(np.arctan2(found.discrete[:, 1, 0], found.discrete[:, 0, 0])) % 360)
+    assert len(angles) == 17
+    assert np.abs(angles - 20 * np.arange(1, 18)).max() < 1.0

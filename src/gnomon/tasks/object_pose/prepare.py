@@ -20,7 +20,7 @@ from gnomon.tasks.object_pose.methods.render_compare.model import PointModel, Po
 
 __all__ = ["PoseModel", "prepare"]
 
-MODEL_VERSION = 3
+MODEL_VERSION = 4
 """Counted up whenever the same mesh gives another model, so that models of older code are not used."""
 
 SMALLEST_DIAMETER_M = 1e-4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numba
 import numpy as np
 from jaxtyping import Float, Float32, Int16, UInt8
@@ -19,6 +21,16 @@ Window = tuple[slice, slice]
 """Rows and columns of a picture."""
 
 
+class Drawn(NamedTuple):
+    """A body in a picture."""
+
+    body: ViewMesh
+    T_cam_body: Float[np.ndarray, "4 4"]
+    """In metres."""
+    label: int
+    tint: Float[np.ndarray, " 3"]
+
+
 class Canvas:
     """What every pixel of a camera sees of the bodies so far."""
 
@@ -30,11 +42,14 @@ class Canvas:
         self.normal_cam: Float32[np.ndarray, "H W 3"] = np.zeros((*size, 3), np.float32)
         self.albedo: UInt8[np.ndarray, "H W 3"] = np.zeros((*size, 3), np.uint8)
         self.label: Int16[np.ndarray, "H W"] = np.full(size, NOTHING, np.int16)
+        self.drawn: list[Drawn] = []
+        """The bodies so far, so that the scene can be drawn again with one of them elsewhere."""
 
     def add(
         self, body: ViewMesh, T_cam_body: Float[np.ndarray, "4 4"], label: int, tint: Float[np.ndarray, " 3"]
     ) -> None:
         """Draw a body; its colours are multiplied with `tint` (0 to 1)."""
+        self.drawn.append(Drawn(body, T_cam_body, label, tint))
         drawn = view_in_window(body, T_cam_body, self.camera)
         if drawn is None:
             return

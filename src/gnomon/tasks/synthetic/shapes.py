@@ -128,6 +128,9 @@ _TUNING: dict[str, tuple[Callable[[], Mesh], Callable[[], Symmetries]]] = {
     "rail": (more.rail, _none),
     "cap": (more.cap, _none),
     "sprocket": (more.sprocket, _none),
+    "lobed_disc": (more.lobed_disc, _turns((-0.5, np.sqrt(0.75), 0.0))),
+    "cog": (more.cog, _none),
+    "trestle": (more.trestle, _none),
 }
 
 _REPORTING: dict[str, tuple[Callable[[], Mesh], Callable[[], Symmetries]]] = {

@@ -13,9 +13,9 @@ from gnomon.geometry import se3
 from gnomon.geometry.camera import Camera
 from gnomon.geometry.view import ViewMesh, prepare_view
 from gnomon.tasks.synthetic import surroundings
-from gnomon.tasks.synthetic.canvas import CLUTTER, OBJECT, OCCLUDER, SUPPORT, WALL, Canvas, view_in_window
+from gnomon.tasks.synthetic.canvas import CLUTTER, OBJECT, OCCLUDER, SUPPORT, WALL, Canvas, Drawn, view_in_window
 from gnomon.tasks.synthetic.masks import MaskMode, make_mask
-from gnomon.tasks.synthetic.sensor import DepthNoise, measured_depth, photograph, random_light
+from gnomon.tasks.synthetic.sensor import DepthNoise, Light, measured_depth, photograph, random_light
 from gnomon.tasks.synthetic.shapes import Shape
 
 CAMERA = Camera(fx=572.4, fy=573.6, cx=325.3, cy=242.0, width=640, height=480)
@@ -44,6 +44,10 @@ class Trial:
     true_visible_mask: Bool[np.ndarray, "H W"]
     true_depth_m: Float32[np.ndarray, "H W"]
     """Of the whole scene, without faults."""
+    drawn: tuple[Drawn, ...]
+    """All bodies of the scene, the object among them."""
+    light: Light
+    noise: DepthNoise
 
 
 def make_trial(
@@ -256,8 +260,9 @@ def _photographed(
     mask_mode: MaskMode,
     rng: np.random.Generator,
 ) -> Trial:
+    light = random_light(rng)
     return Trial(
-        rgb=photograph(canvas.albedo, canvas.normal_cam, random_light(rng), rng),
+        rgb=photograph(canvas.albedo, canvas.normal_cam, light, rng),
         depth_m=measured_depth(canvas.depth_m, canvas.normal_cam, canvas.camera, rng, noise),
         mask=make_mask(canvas.label, rng, mask_mode),
         camera=canvas.camera,
@@ -265,4 +270,7 @@ def _photographed(
         visible_fraction=visible_fraction,
         true_visible_mask=canvas.label == OBJECT,
         true_depth_m=canvas.depth_m,
+        drawn=tuple(canvas.drawn),
+        light=light,
+        noise=noise,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from gnomon.geometry.mesh import Mesh
-from gnomon.tasks.synthetic.parts import box, cylinder, ellipsoid, joined, moved, prism, revolve, tube
+from gnomon.tasks.synthetic.parts import arc, box, cylinder, ellipsoid, joined, moved, prism, revolve, tube
 
 
 def spatula() -> Mesh:
@@ -75,3 +75,27 @@ def sprocket() -> Mesh:
     radius = np.where(np.abs(angle - 0.94) < 0.25, 0.049, radius)
     around = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     return prism(radius[:, None] * around, 0.015, [0.012 * around[::8]])
+
+
+def lobed_disc() -> Mesh:
+    """A disc with nine rounded lobes and five pin holes about its middle, where six would have their place."""
+    angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    around = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    pin = np.radians(60 * np.arange(5))
+    pins = [arc(0.006, count=16)[:, :2] + 0.03 * np.array([np.cos(at), np.sin(at)]) for at in pin]
+    return prism((0.05 + 0.0035 * np.cos(9 * angle))[:, None] * around, 0.01, [0.01 * around[::9], *pins])
+
+
+def cog() -> Mesh:
+    """A thick wheel with fourteen pointed teeth, one of which is broken off; it is not the same from both sides."""
+    tooth = np.arange(28)
+    radius = np.where(tooth % 2 == 0, 0.047, 0.038)
+    radius[8] = 0.039
+    around = np.stack([np.cos(np.pi / 14 * tooth), np.sin(np.pi / 14 * tooth)], axis=-1)
+    return joined(prism(radius[:, None] * around, 0.018), moved(cylinder(0.02, 0.012), (0, 0, 0.014)))
+
+
+def trestle() -> Mesh:
+    """Four legs and a top, with a rail along one side: open, and nearly the same by quarters."""
+    legs = [box((0.008, 0.008, 0.09), (0.045 * x, 0.045 * y, -0.045)) for x in (-1, 1) for y in (-1, 1)]
+    return joined(*legs, box((0.1, 0.1, 0.006)), box((0.09, 0.006, 0.012), (0, 0.045, -0.06)))

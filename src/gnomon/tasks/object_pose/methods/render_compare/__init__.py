@@ -6,8 +6,9 @@ The way from a mask to a pose, one module a step:
 2. `observation`  the picture around the mask, small: depth, normals, mask distance, colour.
 3. `points`       7,776 hypotheses scored by 256 points each; the best 600 refined as point sets.
 4. `dense`        the best 64 refined by drawing the mesh: depth along normals, silhouette, colour.
-5. `likelihood`   how well a drawn hypothesis explains each pixel; decides between the last few.
-6. `search`       puts the steps together.
+5. `likelihood`   how well a drawn hypothesis explains each pixel; decides between the last few and their near twins.
+6. `look`         how well outlines fit the picture's own colours; decides where depth and mask hardly do.
+7. `search`       puts the steps together.
 
 The family of methods: M. Stoiber et al., "ICG: Iterative Corresponding Geometry", CVPR 2022 (region and depth
 residuals); S. Hinterstoisser et al., "Going further with point pair features", ECCV 2016 (scoring by rendering);

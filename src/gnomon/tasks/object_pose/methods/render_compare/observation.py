@@ -181,6 +181,18 @@ _NO_RGB = np.zeros((1, 1, 3), np.float32)
 def _colour(
     rgb: UInt8[np.ndarray, "H W 3"], crop: Crop, to_picture: Float[np.ndarray, "2 3"]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    small = colour_window(rgb, crop, to_picture)
+    luma = cv2.GaussianBlur(small @ LUMA, (0, 0), 1.0)
+    gradient = np.stack(
+        [cv2.Sobel(luma, cv2.CV_32F, 1, 0, ksize=3) / 8, cv2.Sobel(luma, cv2.CV_32F, 0, 1, ksize=3) / 8], axis=-1
+    )
+    return luma, gradient, small
+
+
+def colour_window(
+    rgb: UInt8[np.ndarray, "H W 3"], crop: Crop, to_picture: Float[np.ndarray, "2 3"]
+) -> Float32[np.ndarray, "S S 3"]:
+    """The window's colours, 0 to 1."""
     size = crop.size
     # Only the window is blurred: a whole picture costs more than all the rest.
     half = crop.side_px / 2 + 8
@@ -189,22 +201,13 @@ def _colour(
     right, bottom = min(math.ceil(crop.centre_u + half), width), min(math.ceil(crop.centre_v + half), height)
     window = rgb[top:bottom, left:right]
     if window.size == 0:
-        return (
-            np.zeros((size, size), np.float32),
-            np.zeros((size, size, 2), np.float32),
-            np.zeros((size, size, 3), np.float32),
-        )
+        return np.zeros((size, size, 3), np.float32)
     if crop.scale < 1:
         window = cv2.GaussianBlur(window, (0, 0), 0.5 / crop.scale)
     shifted = to_picture - np.array([[0, 0, left], [0, 0, top]])
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     small = cv2.warpAffine(window, shifted, (size, size), flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    small = small.astype(np.float32) / 255
-    luma = cv2.GaussianBlur(small @ LUMA, (0, 0), 1.0)
-    gradient = np.stack(
-        [cv2.Sobel(luma, cv2.CV_32F, 1, 0, ksize=3) / 8, cv2.Sobel(luma, cv2.CV_32F, 0, 1, ksize=3) / 8], axis=-1
-    )
-    return luma, gradient, small
+    return small.astype(np.float32) / 255
 
 
 def _cell_share(mask: UInt8[np.ndarray, "S S"]) -> Float32[np.ndarray, " G*G"]:

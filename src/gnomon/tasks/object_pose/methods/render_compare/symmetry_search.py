@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import numba
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float64
 
 from gnomon.geometry import se3
 from gnomon.geometry.symmetry import Axis, Symmetries
+from gnomon.tasks.object_pose.methods.render_compare.surface_fit import MOST_POINTS, PROMISING, Surface
 from gnomon.tasks.object_pose.methods.render_compare.views import fibonacci_sphere
 
 FOLDS = (2, 3, 4, 5, 6, 8)
@@ -25,36 +25,21 @@ IRREGULAR_DEG = (37.0, 83.0, 101.0, 149.0, 163.0)
 """Turns that no polygon repeats: an axis that allows them all allows any."""
 
 N_AXES = 600
-N_COARSE = 256
-N_CHECK = 3000
-MOST_SAMPLES = 12_000
-MOST_POINTS = 150_000
-CELLS = 40
-
-PROMISING = 0.035
-"""Mean distance from the surface, in diameters, up to which an axis of the coarse search is worth making exact."""
-
-TOLERANCE = 0.012
-"""Most that any of nearly all points may be off the surface after a symmetry, in diameters."""
-
-NEARLY_ALL = 99.7
-"""Percentile. A feature smaller than the rest of the surface is overlooked."""
-
-NEAR_TOLERANCE = 0.008
-"""Most that points may be off the surface on average after a near symmetry, none counting more than FAR."""
-
 NEAR_STEP_DEG = 10
+"""Of a free axis, about which no turn fits better than another."""
 
-COLOUR_TOLERANCE = 0.06
-"""Most that colours, 0 to 1, may differ after a symmetry, on average."""
+SCAN_STEP_DEG = 2
+SCAN_REACH = 3
+"""Steps to each side among which a turn has to fit best."""
+
+SCAN_CHECK, SCAN_POINTS = 1200, 250
+
+DISTINCT = 0.75
+"""Most that a turn which fits best may be off the surface, as a share of what turns about the same axis mostly are."""
+
+MOST_FOLDS = 36
 
 LARGEST_GROUP = 80
-
-BUCKETS = 40
-"""Along each side of the grid that finds nearest points."""
-
-FAR = 0.05
-"""Stands for any distance beyond the buckets around, in diameters."""
 
 
 class Found(NamedTuple):
@@ -76,7 +61,8 @@ def find_symmetries(
     """The rotations that leave an object as it is, and those that nearly do.
 
     A handle, a switch or a missing tooth may be all that forbids the latter, and colour is not asked for them. They
-    tell which other poses have to be ruled out when one is found. Free axes are sampled in steps of NEAR_STEP_DEG.
+    tell which other poses have to be ruled out when one is found. Turns about an axis are tried at all angles, because
+    gears have any number of teeth; free axes are sampled in steps of NEAR_STEP_DEG.
 
     Args:
         points, normals: Of its visible surface, in metres.
@@ -85,227 +71,90 @@ def find_symmetries(
         centre_m: Of the surface, by area: the one point that every symmetry leaves where it is.
     """
     step = max(len(points) // MOST_POINTS, 1)
-    surface = _Surface(points[::step], normals[::step], None if rgb is None else rgb[::step], diameter_m, centre_m)
+    surface = Surface(points[::step], normals[::step], None if rgb is None else rgb[::step], diameter_m, centre_m)
     axes = _axes(surface)
-    near = np.array(_closure(_near_turns(surface, axes), surface.nearly_allows), np.float64).reshape(-1, 3, 3)
-    return Found(_exact(surface, axes), near, surface.centre_m - near @ surface.centre_m)
+    fitting = [_fitting_angles(surface, direction) for direction in axes]
+    near = np.array(_closure(_near_turns(surface, axes, fitting), surface.nearly_allows), np.float64).reshape(-1, 3, 3)
+    return Found(_exact(surface, axes, fitting), near, surface.centre_m - near @ surface.centre_m)
 
 
-def _exact(surface: _Surface, axes: list[Float64[np.ndarray, " 3"]]) -> Symmetries:
+def _exact(surface: Surface, axes: list[Float64[np.ndarray, " 3"]], fitting: list[list[float]]) -> Symmetries:
     continuous = [direction for direction in axes if _is_continuous(direction, surface.allows)]
     if len(continuous) > 1:
         # More than one free axis: a ball. Three of them stand for all.
         is_ball = all(_is_continuous(direction, surface.allows) for direction in np.eye(3))
         return _as_symmetries(surface, [], list(np.eye(3)) if is_ball else continuous[:1])
     rotations: list[Float64[np.ndarray, "3 3"]] = []
-    for direction in axes:
+    for direction, angles in zip(axes, fitting, strict=True):
         if continuous and abs(direction @ continuous[0]) > 0.99:
             continue
-        rotations += [R for R in _turns(direction, FOLDS) if surface.allows(R)]
+        rotations += [R for R in _turns(direction, _folds(angles)) if surface.allows(R)]
     if continuous:
         # With a free axis, one turn that swaps its ends stands for all of them.
         return _as_symmetries(surface, rotations[:1], continuous)
     return _as_symmetries(surface, _closure(rotations, surface.allows), [])
 
 
-def _near_turns(surface: _Surface, axes: list[Float64[np.ndarray, " 3"]]) -> list[Float64[np.ndarray, "3 3"]]:
+def _near_turns(
+    surface: Surface, axes: list[Float64[np.ndarray, " 3"]], fitting: list[list[float]]
+) -> list[Float64[np.ndarray, "3 3"]]:
     """Turns about each axis, free ones in steps. None for a ball, of whose turns there is no end."""
     free = [direction for direction in axes if _is_continuous(direction, surface.nearly_allows)]
     if len(free) > 1:
         return []
     rotations: list[Float64[np.ndarray, "3 3"]] = []
-    for direction in axes:
-        if any(direction is other for other in free):
-            angles = np.radians(np.arange(NEAR_STEP_DEG, 360, NEAR_STEP_DEG))
-            candidates = list(se3.so3_exp(direction * angles[:, None]))
+    for direction, angles in zip(axes, fitting, strict=True):
+        if any(direction is other for other in free) and len(angles) < 3:
+            steps = np.radians(np.arange(NEAR_STEP_DEG, 360, NEAR_STEP_DEG))
+            candidates = list(se3.so3_exp(direction * steps[:, None]))
+        elif angles:
+            candidates = [se3.so3_exp(direction * angle * way) for angle in angles for way in (1, -1)]
         else:
             candidates = _turns(direction, FOLDS)
         rotations += [R for R in candidates if surface.nearly_allows(R)]
     return rotations
 
 
+def _fitting_angles(surface: Surface, direction: Float64[np.ndarray, " 3"]) -> list[float]:
+    """Angles to 0.1 degrees, up to half a turn, at which turns about an axis fit better than slightly different ones.
+
+    Judged by the points that most turns take off the surface: teeth and holes, not the disc between them.
+    """
+    off = np.zeros(min(SCAN_CHECK, len(surface.check)))
+    points = surface.points[surface.check[: len(off)]]
+    for angle in IRREGULAR_DEG:
+        off += surface.distances(points, se3.so3_exp(direction * np.radians(angle)), 1.5 * surface.spacing)[1]
+    telling = np.ascontiguousarray(points[np.argsort(-off)[:SCAN_POINTS]])
+
+    def misfit(degrees: float) -> float:
+        turn = se3.so3_exp(direction * np.radians(degrees))
+        return float(surface.distances(telling, turn, 0.5 * surface.spacing)[1].mean())
+
+    scanned = np.arange(SCAN_STEP_DEG, 180 + SCAN_REACH * SCAN_STEP_DEG + 1, SCAN_STEP_DEG)
+    fit = np.array([misfit(float(degrees)) for degrees in scanned])
+    most = DISTINCT * np.median(fit)
+    found: list[float] = []
+    for i in range(SCAN_REACH, len(scanned) - SCAN_REACH):
+        if fit[i] <= most and fit[i] <= fit[i - SCAN_REACH : i + SCAN_REACH + 1].min():
+            best = float(scanned[i])
+            for step in (1.0, 0.5, 0.25, 0.12):
+                best = min((best, best - step, best + step), key=misfit)
+            found.append(float(np.radians(min(best, 180.0))))
+    return found
+
+
+def _folds(angles: list[float]) -> tuple[int, ...]:
+    """The usual folds, and others of which one step is among the angles to within a degree."""
+    n = np.arange(2, MOST_FOLDS + 1)
+    is_near = np.abs(np.array([*angles, np.inf])[:, None] - 2 * np.pi / n).min(axis=0) < np.radians(1)
+    return tuple(sorted({*FOLDS, *n[is_near].tolist()}))
+
+
 def _turns(direction: Float64[np.ndarray, " 3"], folds: tuple[int, ...]) -> list[Float64[np.ndarray, "3 3"]]:
     return [se3.so3_exp(direction * (2 * np.pi / fold)) for fold in folds]
 
 
-class _Surface:
-    """Samples of the surface about their centre, in diameters, and a volume of distances to them."""
-
-    def __init__(
-        self,
-        points: Float[np.ndarray, "N 3"],
-        normals: Float[np.ndarray, "N 3"],
-        rgb: Float[np.ndarray, "N 3"] | None,
-        diameter_m: float,
-        centre_m: Float[np.ndarray, " 3"],
-    ) -> None:
-        keep, self.spacing = _thinned(points / diameter_m)
-        self.centre_m = np.asarray(centre_m, np.float64)
-        self.diameter_m = diameter_m
-        self.points = np.ascontiguousarray((points[keep] - self.centre_m) / diameter_m, np.float32)
-        self.normals = np.ascontiguousarray(normals[keep], np.float32)
-        self.rgb = None if rgb is None else np.ascontiguousarray(rgb[keep], np.float32)
-        order = np.random.default_rng(0).permutation(len(keep))
-        self.check = order[:N_CHECK]
-        self.coarse = np.ascontiguousarray(self.points[order[:N_COARSE]])
-        self.reach = float(np.linalg.norm(self.points, axis=1).max()) + 0.02
-        self.volume = np.empty((CELLS, CELLS, CELLS), np.float32)
-        _fill_distances(self.points[order[:1500]], self.reach, self.volume)
-        self.bucket_start = np.zeros(BUCKETS**3 + 1, np.int64)
-        self.bucket_order = np.empty(len(self.points), np.int64)
-        _into_buckets(self.points, self.reach, self.bucket_start, self.bucket_order)
-
-    def mean_distance(self, R: Float64[np.ndarray, "n 3 3"]) -> Float64[np.ndarray, " n"]:
-        """Mean distance of the turned coarse samples from the surface."""
-        out = np.empty(len(R))
-        _mean_distances(np.ascontiguousarray(R), self.coarse, self.volume, self.reach, out)
-        return out
-
-    def distances(
-        self, points: Float32[np.ndarray, "n 3"], R: Float64[np.ndarray, "3 3"], slack: float
-    ) -> tuple[Int64[np.ndarray, " n"], Float32[np.ndarray, " n"]]:
-        """For turned points the nearest sample, and how far they are off the surface, at most FAR."""
-        turned = np.ascontiguousarray(points @ R.T.astype(np.float32))
-        nearest = np.empty(len(turned), np.int64)
-        off = np.empty(len(turned), np.float32)
-        _distances(
-            turned, self.points, self.normals, self.bucket_start, self.bucket_order, self.reach, np.float32(slack),
-            nearest, off,
-        )  # fmt: skip
-        return nearest, off
-
-    def allows(self, R: Float64[np.ndarray, "3 3"]) -> bool:
-        """Whether this turn is a symmetry."""
-        if self.mean_distance(R[None])[0] > PROMISING:
-            return False
-        nearest, off = self.distances(self.points[self.check], R, 1.5 * self.spacing)
-        if np.percentile(off, NEARLY_ALL) > TOLERANCE:
-            return False
-        if self.rgb is None:
-            return True
-        return bool(np.abs(self.rgb[self.check] - self.rgb[nearest]).mean() < COLOUR_TOLERANCE)
-
-    def nearly_allows(self, R: Float64[np.ndarray, "3 3"]) -> bool:
-        """Whether the form looks nearly the same after this turn."""
-        if self.mean_distance(R[None])[0] > PROMISING:
-            return False
-        return bool(self.distances(self.points[self.check], R, 1.5 * self.spacing)[1].mean() < NEAR_TOLERANCE)
-
-
-def _thinned(points: Float[np.ndarray, "N 3"]) -> tuple[np.ndarray, float]:
-    """One point in each cell of a grid just coarse enough for MOST_SAMPLES; the indices and the cell's side."""
-    side = 0.008
-    while True:
-        cells = np.floor((points - points.min(axis=0)) / side).astype(np.int64)
-        row = int(cells.max()) + 1
-        _, keep = np.unique((cells[:, 0] * row + cells[:, 1]) * row + cells[:, 2], return_index=True)
-        if len(keep) <= MOST_SAMPLES:
-            return keep, side
-        side *= 1.2
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _fill_distances(points, reach, volume):
-    """Distance of each cell's middle to the nearest of the points."""
-    n = volume.shape[0]
-    step = 2.0 * reach / n
-    for i in range(n):
-        x = np.float32((i + 0.5) * step - reach)
-        for j in range(n):
-            y = np.float32((j + 0.5) * step - reach)
-            for k in range(n):
-                z = np.float32((k + 0.5) * step - reach)
-                best = np.float32(1e9)
-                for p in range(points.shape[0]):
-                    dx = points[p, 0] - x
-                    dy = points[p, 1] - y
-                    dz = points[p, 2] - z
-                    best = min(best, dx * dx + dy * dy + dz * dz)
-                volume[i, j, k] = np.sqrt(best)
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _mean_distances(R, points, volume, reach, out):
-    n = volume.shape[0]
-    to_cell = n / (2.0 * reach)
-    for r in range(R.shape[0]):
-        total = 0.0
-        for p in range(points.shape[0]):
-            x = R[r, 0, 0] * points[p, 0] + R[r, 0, 1] * points[p, 1] + R[r, 0, 2] * points[p, 2]
-            y = R[r, 1, 0] * points[p, 0] + R[r, 1, 1] * points[p, 1] + R[r, 1, 2] * points[p, 2]
-            z = R[r, 2, 0] * points[p, 0] + R[r, 2, 1] * points[p, 1] + R[r, 2, 2] * points[p, 2]
-            i = min(max(int((x + reach) * to_cell), 0), n - 1)
-            j = min(max(int((y + reach) * to_cell), 0), n - 1)
-            k = min(max(int((z + reach) * to_cell), 0), n - 1)
-            total += volume[i, j, k]
-        out[r] = total / points.shape[0]
-
-
-@numba.njit(cache=True, nogil=True, error_model="numpy")
-def _into_buckets(points, reach, start, order):
-    """Sort the points by cell: those of cell c are order[start[c]:start[c + 1]]."""
-    n = BUCKETS
-    to_cell = n / (2.0 * reach)
-    cells = np.empty(points.shape[0], np.int64)
-    for p in range(points.shape[0]):
-        c = 0
-        for axis in range(3):
-            c = c * n + min(max(int((points[p, axis] + reach) * to_cell), 0), n - 1)
-        cells[p] = c
-        start[c + 1] += 1
-    for c in range(n * n * n):
-        start[c + 1] += start[c]
-    used = start.copy()
-    for p in range(points.shape[0]):
-        order[used[cells[p]]] = p
-        used[cells[p]] += 1
-
-
-@numba.njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
-def _distances(queries, points, normals, start, order, reach, slack, nearest, off):
-    """For each query its nearest point, and its distance from the plane there plus what it lies aside of it.
-
-    Only the query's bucket and those around it are searched; a query with no point there is FAR off.
-    """
-    n = BUCKETS
-    to_cell = n / (2.0 * reach)
-    for q in range(queries.shape[0]):
-        x = queries[q, 0]
-        y = queries[q, 1]
-        z = queries[q, 2]
-        i = int((x + reach) * to_cell)
-        j = int((y + reach) * to_cell)
-        k = int((z + reach) * to_cell)
-        best = np.float32(1e9)
-        at = -1
-        for ci in range(max(i - 1, 0), min(i + 1, n - 1) + 1):
-            for cj in range(max(j - 1, 0), min(j + 1, n - 1) + 1):
-                row = (ci * n + cj) * n
-                first = start[row + max(k - 1, 0)]
-                last = start[row + min(k + 1, n - 1) + 1]
-                for o in range(first, last):
-                    p = order[o]
-                    dx = points[p, 0] - x
-                    dy = points[p, 1] - y
-                    dz = points[p, 2] - z
-                    d = dx * dx + dy * dy + dz * dz
-                    if d < best:
-                        best = d
-                        at = p
-        nearest[q] = max(at, 0)
-        if at < 0:
-            off[q] = FAR
-            continue
-        plane = (
-            normals[at, 0] * (x - points[at, 0])
-            + normals[at, 1] * (y - points[at, 1])
-            + normals[at, 2] * (z - points[at, 2])
-        )
-        aside = np.sqrt(max(best - plane * plane, np.float32(0.0)))
-        off[q] = np.sqrt(plane * plane + max(aside - slack, np.float32(0.0)) ** 2)
-
-
-def _axes(surface: _Surface) -> list[Float64[np.ndarray, " 3"]]:
+def _axes(surface: Surface) -> list[Float64[np.ndarray, " 3"]]:
     """Directions about which some turn nearly fits, made exact; no two within eight degrees."""
     directions = fibonacci_sphere(2 * N_AXES)[:N_AXES]
     angles = np.array([2 * np.pi / fold for fold in FOLDS])
@@ -328,7 +177,7 @@ def _axes(surface: _Surface) -> list[Float64[np.ndarray, " 3"]]:
     return found
 
 
-def _made_exact(surface: _Surface, direction: Float64[np.ndarray, " 3"], angle: float) -> Float64[np.ndarray, " 3"]:
+def _made_exact(surface: Surface, direction: Float64[np.ndarray, " 3"], angle: float) -> Float64[np.ndarray, " 3"]:
     """Tilt an axis in ever smaller steps to where the turn fits best, point by point at the end."""
     step = np.radians(4.0)
     sample = surface.points[surface.check[:400]]
@@ -376,7 +225,7 @@ def _closure(
 
 
 def _as_symmetries(
-    surface: _Surface, rotations: list[Float64[np.ndarray, "3 3"]], axes: list[Float64[np.ndarray, " 3"]]
+    surface: Surface, rotations: list[Float64[np.ndarray, "3 3"]], axes: list[Float64[np.ndarray, " 3"]]
 ) -> Symmetries:
     """About the surface's centre, in the frame of the points."""
     centre = surface.centre_m
