@@ -26,6 +26,7 @@ from gnomon.index_decision import Decision
 from gnomon.index_table import (
     ACTIVE_JOBS,
     COUNT_QUEUED,
+    ENDED_SINCE,
     FINAL,
     INSERT,
     OBSERVED_COLUMNS,
@@ -230,8 +231,8 @@ class Index:
         return self._rows(query.where(jobs.c.cost.is_not(None)).group_by(jobs.c.task, jobs.c.currency))
 
     def ended_since(self, since_s: float) -> Rows:
-        """Jobs that ended, as far as anybody noticed, after this time."""
-        return self._rows(sa.select(jobs).where(jobs.c.state.in_(FINAL), jobs.c.updated_at > since_s))
+        """Id, attempt and state of the jobs that ended, as far as anybody noticed, after this time."""
+        return self._rows(ENDED_SINCE, {"since_s": since_s})
 
     def queue_lengths(self) -> dict[str, int]:
         """How many jobs of each owner wait."""

@@ -75,6 +75,9 @@ _OBSERVED = sa.select(*OBSERVED_COLUMNS)
 
 ACTIVE_JOBS = _OBSERVED.where(jobs.c.state.in_(ACTIVE)).order_by(jobs.c.id)
 COUNT_QUEUED = sa.select(sa.func.count()).where(_IS_QUEUED)
+ENDED_SINCE = sa.select(jobs.c.id, jobs.c.attempt, jobs.c.state).where(
+    jobs.c.state.in_(FINAL), jobs.c.updated_at > sa.bindparam("since_s")
+)
 QUEUED_AFTER = (
     _OBSERVED.where(_IS_QUEUED, jobs.c.id > sa.bindparam("after")).order_by(jobs.c.id).limit(sa.bindparam("most"))
 )

@@ -31,6 +31,8 @@ from gnomon.executors.process import describe_self
 from gnomon.executors.supervisor import LOOK_INTERVAL_S, wake_agent
 from gnomon.job import Attempt, JobDir
 
+NICENESS = 5
+
 log = logging.getLogger(__name__)
 
 IDLE_TICK_S = 5.0
@@ -312,6 +314,8 @@ def _cpu_s(pid: int) -> float:
 def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     limits.adopt_orphans()
+    # Jobs may take all the cores there are, but not from the server that answers beside them.
+    os.nice(NICENESS)
     Slot(socket.socket(fileno=int(arguments[0])), json.loads(arguments[1])).run()
     return 0
 

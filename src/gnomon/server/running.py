@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import uvicorn
 from starlette.routing import Mount, Router
 from starlette.types import ASGIApp
@@ -40,7 +41,7 @@ DRAIN_S = 10
 SWEEP_INTERVAL_S = 300.0
 ANNOUNCE_INTERVAL_S = 10.0
 LAST_USES_INTERVAL_S = 60.0
-SWITCH_INTERVAL_S = 0.0005
+THREADS = 4
 
 
 class _Server(uvicorn.Server):
@@ -58,8 +59,6 @@ def run(settings: ServerSettings, home_path: Path) -> None:
         ExecutorError: a port is taken (`port_taken`), or another server already serves this home (`home_served`).
         MissingError: the address can be reached from elsewhere and there are no tokens (`tokens_needed`).
     """
-    # The engine reads many small files between requests: after each it must not wait 5 ms for its turn.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, home_path))
 
@@ -136,9 +135,14 @@ async def _run_all(
 ) -> None:
     servers = [_Server(_config(app, settings)) for app, _ in apps]
     loop = asyncio.get_running_loop()
+    # Every thread that waits for the interpreter costs; more than a few only get into each other's way.
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
+    # What is there now stays; walking through all of it again and again would hold up requests.
+    gc.collect()
+    gc.freeze()
     service.start(loop)
     running = [
         asyncio.create_task(server.serve(sockets=[found])) for server, (_, found) in zip(servers, apps, strict=True)

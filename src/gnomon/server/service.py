@@ -48,7 +48,8 @@ T = TypeVar("T")
 KEY_LOCKS = 64
 LOOK_INTERVAL_S = 1.0
 COUNT_INTERVAL_S = 0.25
-ANNOUNCE_OVERLAP_S = 120.0
+MOST_TOLD = 100_000
+ANNOUNCE_OVERLAP_S = 15.0
 """Ends are looked for again over this long: an end is written down a while after it happened."""
 
 
@@ -110,6 +111,8 @@ class Service:
         )
         self.pool: WarmPool | None = None
         self.answered: Counter[int] = Counter()
+        self._told: dict[str, tuple[int, str]] = {}
+        """Ends (attempt, state) that webhooks know of, so that the search for missed ones passes over them."""
         self._packed: Counter[str] = Counter()
         """Jobs whose results are being packed for somebody: they are not deleted meanwhile."""
         self.started_at = time.time()
@@ -148,8 +151,8 @@ class Service:
         began = time.time()
         since = (atomic.read_json(record) or {"until": began})["until"]
         for row in self.home.index.ended_since(since - ANNOUNCE_OVERLAP_S):
-            job = self.home.store.job(row["id"])
-            self.webhooks.announce(derive(job), row, job.submission())
+            if self._told.get(row["id"]) != (row["attempt"], row["state"]):
+                self._announce(derive(self.home.store.job(row["id"])))
         record.parent.mkdir(mode=0o700, exist_ok=True)
         atomic.write_json(record, {"until": began})
 
@@ -320,6 +323,10 @@ class Service:
         self.is_closing = True
 
     def _announce(self, status: Status) -> None:
+        if status.state.is_final:
+            if len(self._told) > MOST_TOLD:
+                self._told.clear()
+            self._told[status.id] = (status.attempt, status.state.value)
         submission = self.home.store.job(status.id).submission()
         if submission.get("webhook_url") or self.webhooks.endpoints.all():
             self.webhooks.announce(status, self.home.index.get(status.id) or {}, submission)
