@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
+
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+"""How `_write_beside` calls its files."""
 
 
 def write_text(path: Path, text: str, *, private: bool = False, synced: bool = True) -> None:
@@ -43,6 +47,13 @@ def create_json(path: Path, value: Any, *, private: bool = False, synced: bool =
         return False
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed left under temporary names, in a folder where nobody writes now."""
+    for path in folder.rglob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any | None:

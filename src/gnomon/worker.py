@@ -92,6 +92,9 @@ def run_job(
         # The launcher made it; that it is gone means a successor has taken it over since.
         log.error("attempt %s of %s was taken over", attempt.number, job.id)
         return 1
+    if attempt.number > 1:
+        # Its predecessor may have been killed while it wrote a file.
+        atomic.sweep(attempt.out)
     events = EventLog(attempt.events)
     try:
         with _heartbeat.of(events):

@@ -148,7 +148,8 @@ def test_the_submitter_gets_one_signed_message_about_the_end(courier: Courier, r
     assert record["id"] == message.id
     (tried,) = record["tries"]
     assert (tried["status"], tried["problem"], tried["answer"]) == (200, None, "thanks,  [31m Bob")
-    assert courier.webhooks.counts() == {"pending": 0, "dead": 0, "delivered": 1, "failed_attempts": 0}
+    counts = {"pending": 0, "dead": 0, "delivered": 1, "failed_attempts": 0}
+    until(lambda: courier.webhooks.counts() == counts, "the message to be counted")
     assert not courier.webhooks.is_held(job_id(0))
 
 

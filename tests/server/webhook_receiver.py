@@ -57,7 +57,12 @@ class Receiver:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+                length = int(self.headers["Content-Length"])
+                sent = self.rfile.read(length)
+                if len(sent) < length:
+                    # The sender was killed in the middle: that was no message.
+                    return
+                body = sent.decode()
                 headers = {name.lower(): entry for name, entry in self.headers.items()}
                 receiver.messages.append(Message(self.path, headers, body))
                 (receiver.answers.pop(0) if receiver.answers else status(204))(self)

@@ -19,9 +19,8 @@ from starlette.concurrency import run_in_threadpool
 
 from gnomon import atomic
 from gnomon.api import Home, Job
-from gnomon.errors import GnomonError, InputError, LimitError, NotFound
+from gnomon.errors import GnomonError, InputError, NotFound
 from gnomon.executors.local import LocalLauncher
-from gnomon.index import Index
 from gnomon.job import State, is_id
 from gnomon.request import Resources
 from gnomon.server import bounds, zipped
@@ -29,6 +28,7 @@ from gnomon.server.access import Caller
 from gnomon.server.engine import Engine
 from gnomon.server.orders import Order, resources_of
 from gnomon.server.problem import HttpError
+from gnomon.server.queueing import QueueFull, QueueLengths
 from gnomon.server.retention import Retention, RetentionPolicy
 from gnomon.server.settings import ServerSettings
 from gnomon.server.uploads import UploadStore
@@ -47,40 +47,9 @@ T = TypeVar("T")
 
 KEY_LOCKS = 64
 LOOK_INTERVAL_S = 1.0
-COUNT_INTERVAL_S = 0.25
 MOST_TOLD = 100_000
 ANNOUNCE_OVERLAP_S = 15.0
 """Ends are looked for again over this long: an end is written down a while after it happened."""
-
-
-class QueueFull(LimitError):
-    """More jobs wait than the server lets wait; the client should come back later."""
-
-    def __init__(self, message: str, *, limit: int) -> None:
-        super().__init__(
-            message, code="queue_full", expected=f"at most {limit} waiting jobs", fix="try again when jobs have ended"
-        )
-        self.retry_after_s = 10.0
-
-
-class QueueLengths:
-    """How many jobs wait, counted in the index now and then and by hand in between."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-        self._lock = threading.Lock()
-        self._lengths: dict[str, int] = {}
-        self._counted_at = -COUNT_INTERVAL_S
-
-    def lengths(self, owner: str) -> tuple[int, int]:
-        """Jobs that wait in all and of this owner, at most; one is counted in for the caller who asks."""
-        with self._lock:
-            if time.monotonic() - self._counted_at > COUNT_INTERVAL_S:
-                self._lengths = self._index.queue_lengths()
-                self._counted_at = time.monotonic()
-            found = sum(self._lengths.values()), self._lengths.get(owner, 0)
-            self._lengths[owner] = found[1] + 1
-            return found
 
 
 class Service:

@@ -65,8 +65,9 @@ def _saved_request(folder: Path) -> dict[str, Any]:
     depth = {path.stem: path for path in _files(folder / "depth", DEPTH_SUFFIXES)}
     masks = _files(folder / "masks", MASK_SUFFIXES)
     meshes = _files(folder / "mesh", MESH_SUFFIXES)
-    # A frame may be called like that too, and then the only mesh is its.
-    meshes = [path for path in meshes if path.stem != ORIGINAL] or meshes
+    if all(path.stem != ORIGINAL for path in rgb):
+        # Else a frame is called like that too, and the mesh is its.
+        meshes = [path for path in meshes if path.stem != ORIGINAL]
     for found, name in ((rgb, "rgb"), (masks, "masks"), (meshes, "mesh")):
         if not found:
             raise _incomplete(folder, f"no file in {name}/")
