@@ -20,7 +20,7 @@ import httpx2
 import numpy as np
 import pytest
 from pose_requests import CAMERA, as_json, png64, png_that_promises, pose_scene, small_body, to_base64
-from serving import RunningServer, start_server
+from serving import RunningServer, ended, start_server
 from waiting import until
 
 from gnomon.formats.mesh_file import load_mesh
@@ -474,7 +474,9 @@ def test_a_full_queue(serve):
     server = serve("--workers", "0", "--max-queued", "1", "--facade", "pose-api:0")
     with server.client() as v1, httpx2.Client(base_url=server.addresses[1], trust_env=False, timeout=60.0) as http:
         order = {"task": "probe", "params": {"script": ["wait go"]}, "resources": {"cpus": 1000}}
-        assert v1.post("/v1/jobs", json=order).status_code == 201
+        waiting = v1.post("/v1/jobs", json=order).json()["id"]
         answer = http.post("/foundationpose", json=small_body())
         check_refusal(answer, 429, "Queue full")
         assert answer.headers["retry-after"] == "10"
+        v1.post(f"/v1/jobs/{waiting}/cancel")
+        ended(v1, waiting)
