@@ -40,7 +40,7 @@ class PoolSettings:
     size: int
     warm_tasks: tuple[str, ...] = ()
     """Tasks that workers import and compile before their first job. With any, all slots are kept at all times."""
-    max_jobs: int = 200
+    max_jobs: int = 2000
     max_age_s: float = 3600.0
     max_rss_mb: float = 2000.0
     idle_s: float = 900.0
