@@ -23,7 +23,11 @@ def drawn(
     colour: bool,
     stride: int = 1,
 ) -> tuple[Float64[np.ndarray, "n 3 3"], Float64[np.ndarray, "n 3"], Float64[np.ndarray, " n"], np.ndarray]:
-    """Refine by drawing; poses, what speaks for them, and the terms of that."""
+    """Refine by drawing; poses (object to camera, metres), what speaks for them, and the terms of that.
+
+    Unlike `search.draw_and_refine` it knows no mask, as in tracking; `taus` are depth differences in metres, from the
+    first drawing to the last.
+    """
     R, t = np.ascontiguousarray(R), np.ascontiguousarray(t)
     terms = np.zeros((len(R), likelihood.N_TERMS))
     tau = max(0.04 * model.diameter_m, 0.005)
